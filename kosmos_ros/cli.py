@@ -1,0 +1,130 @@
+"""The command `kosmos_ros`: what can be done without writing ROS code."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+import sys
+
+from kosmos_ros import __version__
+from kosmos_ros.errors import KosmosError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code.  What users can mend is one line on standard error, never a traceback."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except KosmosError as error:
+        print(f'kosmos_ros: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='kosmos_ros', description='Language-grounded perception for robots.')
+    parser.add_argument('--version', action='version', version=f'kosmos_ros {__version__}')
+    commands = parser.add_subparsers(required=True, metavar='COMMAND')
+
+    demo = commands.add_parser('demo', help='simulated camera, node and questions, live; draws a picture')
+    demo.add_argument('--seed', type=_seed, default=1, help='which scenes are asked about')
+    demo.add_argument('--image', type=Path, default=Path('demo.png'), help='where the picture goes')
+    demo.set_defaults(run=_demo)
+
+    engine = commands.add_parser('engine', help='engine directories')
+    engines = engine.add_subparsers(required=True, metavar='COMMAND')
+    info = engines.add_parser('info', help='what an engine directory contains')
+    info.add_argument('path', type=Path)
+    info.set_defaults(run=_engine_info)
+    verify = engines.add_parser('verify', help='check every byte of an engine, load it and let it answer')
+    verify.add_argument('path', type=Path)
+    verify.set_defaults(run=_engine_verify)
+    build = engines.add_parser('build', help='make an engine from a Hugging Face checkpoint of Kosmos-2')
+    build.add_argument('--checkpoint', type=Path, required=True, help='directory with config.json and *.safetensors')
+    build.add_argument('--out', type=Path, required=True, help='the engine directory to make')
+    build.add_argument('--runner', choices=('onnxruntime', 'torch'), default='onnxruntime')
+    build.add_argument('--precision', choices=('fp32', 'fp16', 'bf16'), default='fp32')
+    build.add_argument('--name', default='Kosmos-2', help='how the engine calls itself')
+    build.set_defaults(run=_engine_build)
+
+    train = commands.add_parser('train', help='train an embedded model')
+    trainings = train.add_subparsers(required=True, metavar='WORLD')
+    tabletop = trainings.add_parser('tabletop', help='from random weights, on simulated scenes')
+    tabletop.add_argument('--minutes', type=float, default=90)
+    tabletop.add_argument('--seed', type=_seed, default=0)
+    tabletop.add_argument('--out', type=Path, required=True, help='directory for the checkpoint')
+    tabletop.set_defaults(run=_train_tabletop)
+
+    evaluate = commands.add_parser('eval', help='benchmarks')
+    benchmarks = evaluate.add_subparsers(required=True, metavar='BENCHMARK')
+    scenes = benchmarks.add_parser('tabletop', help='held-out scenes of the simulated tabletop')
+    scenes.add_argument('--seed', type=_seed, default=0)
+    scenes.add_argument('--scenes', type=_count, default=1000)
+    scenes.add_argument('--engine', type=Path, default=None, help='engine directory; default: the embedded one')
+    scenes.set_defaults(run=_eval_tabletop)
+    return parser
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError('must be 0 or more')
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError('must be 1 or more')
+    return value
+
+
+# Each command imports what it needs: `engine info` must not load ROS, and the demo must not load torch.
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from kosmos_ros.node.demo import run_demo
+
+    return run_demo(options.seed, options.image)
+
+
+def _engine_info(options: argparse.Namespace) -> int:
+    from kosmos_ros.engine.manifest import Manifest
+
+    manifest = Manifest.read(options.path)
+    print(f'{manifest.name}: for {manifest.runner}, {manifest.precision}')
+    print(f'model {manifest.model}\nmade by {manifest.made_by}')
+    for name, entry in manifest.files.items():
+        print(f'{entry.bytes:>13,}  {entry.sha256[:16]}  {name}')
+    return 0
+
+
+def _engine_verify(options: argparse.Namespace) -> int:
+    from kosmos_ros.engine.verify import verify_engine
+
+    for line in verify_engine(options.path):
+        print(line, flush=True)
+    return 0
+
+
+def _engine_build(options: argparse.Namespace) -> int:
+    from kosmos_ros.engine.build import build_engine
+
+    build_engine(
+        options.checkpoint, options.out, runner=options.runner, precision=options.precision, name=options.name
+    )
+    return 0
+
+
+def _train_tabletop(options: argparse.Namespace) -> int:
+    from kosmos_ros.tabletop.train import train
+
+    train(options.out, minutes=options.minutes, seed=options.seed)
+    return 0
+
+
+def _eval_tabletop(options: argparse.Namespace) -> int:
+    from kosmos_ros.engine.load import load_engine
+    from kosmos_ros.evaluation.tabletop import evaluate
+
+    return evaluate(load_engine(options.engine), seed=options.seed, scenes=options.scenes)

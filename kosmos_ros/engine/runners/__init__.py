@@ -1,0 +1,1 @@
+"""Backends.  Each module imports its own library; only the one that is used is ever imported."""

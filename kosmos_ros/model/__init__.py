@@ -1,0 +1,1 @@
+"""Kosmos-2 itself: configuration, network, weights, vocabulary, prompts, boxes, preprocessing."""

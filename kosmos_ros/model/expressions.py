@@ -1,0 +1,76 @@
+"""What people may ask for: plain words, and nothing that only looks like plain words."""
+
+import re
+import unicodedata
+
+from kosmos_ros.errors import BadExpression
+from kosmos_ros.limits import Limits
+
+_SHOWN_CHARS = 60
+# The model's own tags, the location tokens, and the paper's spellings of both (<p>, <box>,
+# <loc44>).
+_TAG = re.compile(
+    r'< ?/? ?(?:s|pad|unk|mask|doc|image|chunk|line|phrase|object|grounding'
+    r'|delimiter_of_multi_objects|patch_index_ ?\d*|p|box|loc ?\d+) ?/? ?>',
+    re.IGNORECASE,
+)
+_REFUSED = {
+    'Cc': 'a control character',
+    'Cf': 'an invisible formatting character',
+    'Cs': 'half a surrogate pair',
+}
+
+
+def check_expression(text: object, limits: Limits) -> str:
+    """Clean a referring expression, or refuse it.
+
+    A long text is refused by its length alone, before any of it is looked at.
+
+    :param text: what somebody wrote.
+    :param limits: `max_expression_chars` counts the text as it came, spaces included.
+    :return: the expression without surrounding spaces and with single spaces inside.
+    :raises BadExpression: one sentence that says what to do; it never repeats a control character.
+    """
+    if not isinstance(text, str):
+        raise BadExpression(f'The expression must be text, not {type(text).__name__}.')
+    if len(text) > limits.max_expression_chars:
+        raise BadExpression(
+            f'The expression has {len(text)} characters; '
+            f'shorten it to {limits.max_expression_chars} or fewer.'
+        )
+    _check_characters(text)
+    cleaned = ' '.join(text.split())
+    if not cleaned:
+        raise BadExpression(
+            "The expression is empty; say what to look for, for example 'the red mug'."
+        )
+    # Wide and other look-alike letters become the usual ones first, as they do in the tokenizer.
+    tag = _TAG.search(' '.join(unicodedata.normalize('NFKC', cleaned).split()))
+    if tag is not None:
+        raise BadExpression(
+            f'The expression {quoted(cleaned)} contains the tag {quoted(tag.group())}; '
+            'write plain words only.'
+        )
+    return cleaned
+
+
+def quoted(text: str) -> str:
+    """A text for messages: in quotes, unprintable characters escaped, cut to about 60."""
+    # Escapes are up to ten characters long, so cut after escaping, and before it so that the work
+    # is bounded.
+    shown = repr(text[:_SHOWN_CHARS])
+    if len(text) <= _SHOWN_CHARS and len(shown) <= _SHOWN_CHARS + 2:
+        return shown
+    return shown[: _SHOWN_CHARS + 1].rstrip('\'"') + '...' + shown[0]
+
+
+def _check_characters(text: str) -> None:
+    for place, character in enumerate(text):
+        kind = _REFUSED.get(unicodedata.category(character))
+        if kind is None or character in '\t\n\r':
+            continue
+        name = unicodedata.name(character, '')
+        label = f'U+{ord(character):04X} {name}'.rstrip()
+        raise BadExpression(
+            f'The expression {quoted(text)} has {kind} ({label}) at position {place}; remove it.'
+        )

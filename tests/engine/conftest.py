@@ -1,0 +1,50 @@
+"""A tiny Kosmos-2 with random weights as checkpoint and as engines of both runners."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+import torch
+
+from kosmos_ros.engine.build import build_engine
+from kosmos_ros.model.config import Kosmos2Config
+from kosmos_ros.model.network import Kosmos2
+from kosmos_ros.model.vocabulary import Vocabulary
+from kosmos_ros.tabletop.wording import write_word_model
+
+
+@pytest.fixture(scope='session')
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory as `save_pretrained` lays it out."""
+    directory = tmp_path_factory.mktemp('checkpoint')
+    tokenizer = directory / 'sentencepiece.bpe.model'
+    write_word_model(tokenizer)
+    content = {
+        'latent_query_num': 6,
+        'text_config': {
+            'vocab_size': Vocabulary.from_file(tokenizer).size, 'embed_dim': 32, 'layers': 2, 'ffn_dim': 64,
+            'attention_heads': 4, 'max_position_embeddings': 128,
+        },
+        'vision_config': {
+            'hidden_size': 24, 'intermediate_size': 48, 'num_hidden_layers': 2, 'num_attention_heads': 3,
+            'image_size': 42, 'patch_size': 14,
+        },
+    }
+    (directory / 'config.json').write_text(json.dumps(content))
+    torch.manual_seed(3)
+    network = Kosmos2(Kosmos2Config.from_dict(content))
+    for parameter in network.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    weights = {name: value for name, value in network.state_dict().items() if name != 'text_model.lm_head.weight'}
+    save_file(weights, directory / 'model.safetensors')
+    return directory
+
+
+@pytest.fixture(scope='session')
+def engines(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Engine directories by the name of their runner."""
+    out = tmp_path_factory.mktemp('engines')
+    for runner in ('onnxruntime', 'torch'):
+        build_engine(checkpoint, out / runner, runner=runner, precision='fp32', name='tiny', report=lambda line: None)
+    return {path.name: path for path in out.iterdir()}

@@ -1,0 +1,60 @@
+"""The house's rules that a machine can check."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / 'kosmos_ros'
+MODULES = sorted(PACKAGE.rglob('*.py'))
+# Room -> what it may import of this package, besides itself, errors and limits.
+MAY_IMPORT = {
+    'model': set(),
+    'engine': {'model'},
+    'tabletop': {'model'},
+    'evaluation': {'model', 'engine', 'tabletop'},
+}
+ROS = {'rclpy', 'sensor_msgs', 'std_msgs', 'vision_msgs', 'kosmos_ros_msgs', 'lifecycle_msgs', 'cv_bridge', 'launch'}
+
+
+def imported(path: Path) -> set[str]:
+    """Absolute names of all modules that a file imports, at its top or inside."""
+    names: set[str] = set()
+    for statement in ast.walk(ast.parse(path.read_text())):
+        if isinstance(statement, ast.Import):
+            names |= {alias.name for alias in statement.names}
+        elif isinstance(statement, ast.ImportFrom):
+            assert statement.level == 0, f'{path}: imports are absolute'
+            names |= {f'{statement.module}.{alias.name}' for alias in statement.names}
+    return names
+
+
+@pytest.mark.parametrize('path', MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_rooms_import_only_what_they_may(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0]
+    if room not in MAY_IMPORT:
+        return
+    allowed = MAY_IMPORT[room] | {room, 'errors', 'limits', '__version__'}
+    for name in imported(path):
+        parts = name.split('.')
+        assert parts[0] not in ROS, f'{path} imports {name}: only kosmos_ros/node may'
+        if parts[0] == 'kosmos_ros' and len(parts) > 1:
+            assert parts[1] in allowed, f'{path} imports {name}'
+
+
+@pytest.mark.parametrize('path', MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_fit_in_a_head(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 350
+
+
+def test_the_demo_needs_no_torch() -> None:
+    """torch stays in the modules that train, export or run it."""
+    allowed = {
+        'model/network.py', 'model/weights.py', 'engine/build.py', 'engine/export.py', 'engine/load.py',
+        'engine/runners/torch.py',
+    }
+    for path in MODULES:
+        relative = str(path.relative_to(PACKAGE))
+        if relative in allowed or relative.startswith('tabletop/'):
+            continue
+        assert not any(name.split('.')[0] == 'torch' for name in imported(path)), relative
