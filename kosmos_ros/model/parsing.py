@@ -60,7 +60,7 @@ def parse(ids: Sequence[int], vocabulary: Vocabulary) -> list[Grounded]:
 def _corners(
     ids: Sequence[int], start: int, vocabulary: Vocabulary
 ) -> tuple[tuple[Corners, ...], int]:
-    """The pairs from `start` on and the place behind ``</object>``; none and `start` if malformed."""
+    """The pairs from `start` on, and the place behind ``</object>``; none if malformed."""
     pairs: list[Corners] = []
     for place in range(start, len(ids) - 2, 3):
         upper_left = vocabulary.location_cell(ids[place])
@@ -76,7 +76,7 @@ def _corners(
 
 
 def _phrase(ids: Sequence[int], object_place: int, vocabulary: Vocabulary) -> tuple[int, int]:
-    """Where the text of ``<phrase>TEXT</phrase>`` directly before `object_place` stands, or empty."""
+    """The span of TEXT in ``<phrase>TEXT</phrase>`` directly before `object_place`, or empty."""
     none = (object_place, object_place)
     last = object_place - 1
     if last < 0 or ids[last] != vocabulary.phrase_close:

@@ -26,7 +26,7 @@ def image_prefix(vocabulary: Vocabulary, latents: int) -> list[int]:
 
 
 def refer(vocabulary: Vocabulary, expression: str) -> list[int]:
-    """``<grounding><phrase>EXPRESSION</phrase><object>``: the next two tokens are the corners of the box.
+    """``<grounding><phrase>EXPRESSION</phrase><object>``: the next two tokens are the box.
 
     The released prompt ends with ``</phrase>`` (microsoft/unilm,
     kosmos-2/evaluation/refcoco/cook_data.py); ``<object>`` is the only continuation that leads to

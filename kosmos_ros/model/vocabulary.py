@@ -96,7 +96,7 @@ class Vocabulary:
         return [piece + 1 if piece > 2 else self.unk for piece in pieces]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Ids to text, with tags and location tokens written out as the Hugging Face processor does.
+        """Ids to text, tags and location tokens written out as the Hugging Face processor does.
 
         For people to read: text may look like a tag, so only the ids tell what is one.
 

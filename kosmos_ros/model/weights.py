@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import json
 from pathlib import Path
 import re
+from typing import cast, Protocol
 
 from safetensors import safe_open, SafetensorError
 import torch
@@ -70,8 +71,8 @@ def _places(directory: Path) -> dict[str, Path]:
         return _places_from_index(directory / _INDEX)
     if any(directory.glob('pytorch_model*.bin*')):
         raise EngineFileError(
-            f'{directory} holds its weights as a pickle (pytorch_model.bin), which can run code and '
-            'is never read; convert them to safetensors (in transformers: from_pretrained, then '
+            f'{directory} holds its weights as a pickle (pytorch_model.bin), which can run code '
+            'and is never read; convert them to safetensors (in transformers: from_pretrained, then '
             'save_pretrained)'
         )
     raise EngineFileError(f'{directory} holds neither {_ONE_FILE} nor {_INDEX}')
@@ -139,10 +140,22 @@ def _read(
     return weights
 
 
+class _Slice(Protocol):
+    def get_shape(self) -> list[int]: ...
+
+
+class _File(Protocol):
+    """What safetensors leaves untyped."""
+
+    def keys(self) -> list[str]: ...
+    def get_slice(self, name: str) -> _Slice: ...
+    def get_tensor(self, name: str) -> Tensor: ...
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[safe_open]:
+def _opened(path: Path) -> Iterator[_File]:
     try:
         with safe_open(path, framework='pt', device='cpu') as file:
-            yield file
+            yield cast(_File, file)
     except (OSError, SafetensorError) as error:
         raise EngineFileError(f'{path} cannot be read as safetensors: {error}') from None

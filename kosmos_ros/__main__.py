@@ -1,0 +1,12 @@
+"""``python -m kosmos_ros``: the command ``kosmos_ros``."""
+
+import sys
+
+from kosmos_ros.environment import prepare
+
+if __name__ == '__main__':
+    # Before the import, which may reach rclpy: preparing may start this program anew.
+    prepare()
+    from kosmos_ros.cli import main
+
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""Making the wheels' CMake files true on this machine.
+
+The wheels of ROS 2 message packages name the folders of the machine that built them: the headers
+of its Python and of its NumPy.
+CMake refuses to use a target whose include folders do not exist, so both are replaced by this
+machine's, once after each installation.
+"""
+
+import re
+from pathlib import Path
+
+_HEADERS = re.compile(r'/opt/python/cp\d+-cp\d+t?/include/python3\.\d+t?')
+_PACKAGES = re.compile(r'/opt/python/cp\d+-cp\d+t?/lib/python3\.\d+t?/site-packages')
+
+
+def rewrite_exports(share: Path, include: Path, site_packages: Path) -> int:
+    """Name this machine's folders in every CMake file under ``share/*/cmake``.
+
+    :param share: the environment's share folder.
+    :param include: the folder with Python.h.
+    :param site_packages: where the wheels' Python packages are.
+    :returns: how many files were changed.
+    """
+    changed = 0
+    for path in sorted(share.glob('*/cmake/*.cmake')):
+        before = path.read_text(encoding='utf-8')
+        # By function: a folder's name may hold a backslash, which a template would interpret.
+        after = _HEADERS.sub(lambda _: include.as_posix(), before)
+        after = _PACKAGES.sub(lambda _: site_packages.as_posix(), after)
+        if after != before:
+            path.write_text(after, encoding='utf-8')
+            changed += 1
+    return changed

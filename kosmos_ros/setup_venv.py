@@ -1,0 +1,42 @@
+"""Make a home for kosmos_ros on a machine without ROS: ``.venv`` in the repository's folder.
+
+    python3 kosmos_ros/setup_venv.py [--with test] [--this-python]
+
+``make`` runs this file by its path with the system's Python, before any package is there.
+It is written so that a Python which is too old can still read it, and say so in one line; the
+work is in :mod:`kosmos_ros.installation`.
+"""
+
+import os
+import shutil
+import sys
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+
+
+def advice_on_python() -> str:
+    """How to get on with another Python: one from the search path, if it has any."""
+    for minor in (12, 13, 11, 10, 14):
+        name = 'python3.%d' % minor
+        if shutil.which(name):
+            return 'run the same make command with PYTHON=%s' % name
+    return 'install Python 3.10 to 3.14 and run the same make command with PYTHON=python3.12, say'
+
+
+def main() -> int:
+    """Check this Python, then hand over."""
+    if not (3, 10) <= sys.version_info[:2] <= (3, 14):
+        sys.stderr.write(
+            'kosmos_ros: Python %d.%d cannot run ROS 2 Kilted, which needs Python 3.10 to 3.14: %s\n'
+            % (sys.version_info[0], sys.version_info[1], advice_on_python())
+        )
+        return 2
+    # Python has put this file's own folder first, where any module could shadow a standard one.
+    sys.path[:] = [os.path.dirname(HERE)] + [p for p in sys.path if os.path.realpath(p) != HERE]
+    from kosmos_ros.installation.command import main as install
+
+    return install()
+
+
+if __name__ == '__main__':
+    sys.exit(main())

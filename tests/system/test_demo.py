@@ -1,0 +1,48 @@
+"""`make demo` as a user runs it: three processes, real DDS, the embedded engine."""
+
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+from PIL import Image
+import pytest
+
+
+def demo(*arguments: str, **environment: str) -> 'subprocess.CompletedProcess[str]':
+    # Without a domain of the test session: the demo finds a free one itself.
+    clean = {name: value for name, value in os.environ.items() if name != 'ROS_DOMAIN_ID'}
+    return subprocess.run(
+        [sys.executable, '-m', 'kosmos_ros', 'demo', *arguments],
+        env={**clean, **environment}, capture_output=True, text=True, timeout=110,
+    )
+
+
+@pytest.mark.parametrize('seed', [1, 7])
+def test_answers_and_draws(seed: int, tmp_path: Path) -> None:
+    picture = tmp_path / 'demo.png'
+    done = demo('--seed', str(seed), '--image', str(picture))
+    assert done.returncode == 0, done.stderr + done.stdout
+    *table, last = done.stdout.splitlines()
+    summary = json.loads(last)
+    assert summary['calls'] == summary['ok'] == 6
+    assert summary['iou50'] >= 5
+    assert 0 < summary['inference_ms_p50'] <= summary['total_ms_p50']
+    assert summary['image'] == str(picture)
+    assert len(table) >= 7
+    with Image.open(picture) as image:
+        assert image.width >= 640 and image.height >= 480
+
+
+@pytest.mark.parametrize('domain', ['abc', '-1', '4000'])
+def test_a_wrong_domain_is_one_line(domain: str) -> None:
+    done = demo(ROS_DOMAIN_ID=domain)
+    assert done.returncode == 1
+    assert done.stderr.count('\n') == 1 and 'ROS_DOMAIN_ID' in done.stderr
+
+
+def test_a_picture_without_a_place_is_refused_first(tmp_path: Path) -> None:
+    done = demo('--image', str(tmp_path / 'no' / 'demo.png'))
+    assert done.returncode == 1
+    assert done.stderr.count('\n') == 1 and 'not a directory' in done.stderr
