@@ -10,7 +10,9 @@ from kosmos_ros.errors import KosmosError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code.  What users can mend is one line on standard error, never a traceback."""
+    """Entry point; returns the exit code.  What users can mend is one line on standard error,
+    never a traceback.
+    """
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -22,13 +24,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog='kosmos_ros', description='Language-grounded perception for robots.')
+    parser = argparse.ArgumentParser(
+        prog='kosmos_ros', description='Language-grounded perception for robots.'
+    )
     parser.add_argument('--version', action='version', version=f'kosmos_ros {__version__}')
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
 
-    demo = commands.add_parser('demo', help='simulated camera, node and questions, live; draws a picture')
+    demo = commands.add_parser(
+        'demo', help='simulated camera, node and questions, live; draws a picture'
+    )
     demo.add_argument('--seed', type=_seed, default=1, help='which scenes are asked about')
-    demo.add_argument('--image', type=Path, default=Path('demo.png'), help='where the picture goes')
+    demo.add_argument(
+        '--image', type=Path, default=Path('demo.png'), help='where the picture goes'
+    )
     demo.set_defaults(run=_demo)
 
     engine = commands.add_parser('engine', help='engine directories')
@@ -36,11 +44,20 @@ def _parser() -> argparse.ArgumentParser:
     info = engines.add_parser('info', help='what an engine directory contains')
     info.add_argument('path', type=Path)
     info.set_defaults(run=_engine_info)
-    verify = engines.add_parser('verify', help='check every byte of an engine, load it and let it answer')
+    verify = engines.add_parser(
+        'verify', help='check every byte of an engine, load it and let it answer'
+    )
     verify.add_argument('path', type=Path)
     verify.set_defaults(run=_engine_verify)
-    build = engines.add_parser('build', help='make an engine from a Hugging Face checkpoint of Kosmos-2')
-    build.add_argument('--checkpoint', type=Path, required=True, help='directory with config.json and *.safetensors')
+    build = engines.add_parser(
+        'build', help='make an engine from a Hugging Face checkpoint of Kosmos-2'
+    )
+    build.add_argument(
+        '--checkpoint',
+        type=Path,
+        required=True,
+        help='directory with config.json and *.safetensors',
+    )
     build.add_argument('--out', type=Path, required=True, help='the engine directory to make')
     build.add_argument('--runner', choices=('onnxruntime', 'torch'), default='onnxruntime')
     build.add_argument('--precision', choices=('fp32', 'fp16', 'bf16'), default='fp32')
@@ -60,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     scenes = benchmarks.add_parser('tabletop', help='held-out scenes of the simulated tabletop')
     scenes.add_argument('--seed', type=_seed, default=0)
     scenes.add_argument('--scenes', type=_count, default=1000)
-    scenes.add_argument('--engine', type=Path, default=None, help='engine directory; default: the embedded one')
+    scenes.add_argument(
+        '--engine', type=Path, default=None, help='engine directory; default: the embedded one'
+    )
     scenes.set_defaults(run=_eval_tabletop)
     return parser
 
@@ -79,7 +98,8 @@ def _count(text: str) -> int:
     return value
 
 
-# Each command imports what it needs: `engine info` must not load ROS, and the demo must not load torch.
+# Each command imports what it needs: `engine info` must not load ROS, and the demo must not load
+# torch.
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -111,7 +131,11 @@ def _engine_build(options: argparse.Namespace) -> int:
     from kosmos_ros.engine.build import build_engine
 
     build_engine(
-        options.checkpoint, options.out, runner=options.runner, precision=options.precision, name=options.name
+        options.checkpoint,
+        options.out,
+        runner=options.runner,
+        precision=options.precision,
+        name=options.name,
     )
     return 0
 

@@ -1,6 +1,7 @@
 """One tree of errors; each class is one status of the service ``refer``.
 
-Whoever raises says in one sentence what is wrong and what to do; the node passes that sentence on unchanged.
+Whoever raises says in one sentence what is wrong and what to do; the node passes that sentence on
+unchanged.
 """
 
 from enum import IntEnum
@@ -8,7 +9,9 @@ from typing import ClassVar
 
 
 class Status(IntEnum):
-    """Status codes, equal to the constants of ``kosmos_ros_msgs/srv/Refer`` (a test compares them)."""
+    """Status codes, equal to the constants of ``kosmos_ros_msgs/srv/Refer`` (a test compares
+    them).
+    """
 
     OK = 0
     NO_MATCH = 1
@@ -84,7 +87,9 @@ class EngineError(KosmosError):
 
 
 class EngineFileError(EngineError):
-    """An engine directory or checkpoint is missing, damaged or of the wrong kind; nothing of it was loaded."""
+    """An engine directory or checkpoint is missing, damaged or of the wrong kind; nothing of it
+    was loaded.
+    """
 
 
 class ShuttingDown(KosmosError):

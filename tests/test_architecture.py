@@ -14,7 +14,16 @@ MAY_IMPORT = {
     'tabletop': {'model'},
     'evaluation': {'model', 'engine', 'tabletop'},
 }
-ROS = {'rclpy', 'sensor_msgs', 'std_msgs', 'vision_msgs', 'kosmos_ros_msgs', 'lifecycle_msgs', 'cv_bridge', 'launch'}
+ROS = {
+    'rclpy',
+    'sensor_msgs',
+    'std_msgs',
+    'vision_msgs',
+    'kosmos_ros_msgs',
+    'lifecycle_msgs',
+    'cv_bridge',
+    'launch',
+}
 
 
 def imported(path: Path) -> set[str]:
@@ -50,7 +59,11 @@ def test_modules_fit_in_a_head(path: Path) -> None:
 def test_the_demo_needs_no_torch() -> None:
     """torch stays in the modules that train, export or run it."""
     allowed = {
-        'model/network.py', 'model/weights.py', 'engine/build.py', 'engine/export.py', 'engine/load.py',
+        'model/network.py',
+        'model/weights.py',
+        'engine/build.py',
+        'engine/export.py',
+        'engine/load.py',
         'engine/runners/torch.py',
     }
     for path in MODULES:

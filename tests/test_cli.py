@@ -12,8 +12,14 @@ from kosmos_ros.cli import main
 @pytest.mark.parametrize(
     'arguments',
     [
-        [], ['nonsense'], ['engine'], ['engine', 'info'], ['demo', '--seed', '-1'], ['demo', '--seed', 'x'],
-        ['eval', 'tabletop', '--scenes', '0'], ['engine', 'build', '--out', 'x'],
+        [],
+        ['nonsense'],
+        ['engine'],
+        ['engine', 'info'],
+        ['demo', '--seed', '-1'],
+        ['demo', '--seed', 'x'],
+        ['eval', 'tabletop', '--scenes', '0'],
+        ['engine', 'build', '--out', 'x'],
     ],
 )
 def test_wrong_use_shows_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,14 +32,20 @@ def test_wrong_use_shows_usage(arguments: list[str], capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     'arguments',
     [
-        ['engine', 'info', '/nowhere'], ['engine', 'verify', '/nowhere'], ['eval', 'tabletop', '--engine', '/nowhere'],
+        ['engine', 'info', '/nowhere'],
+        ['engine', 'verify', '/nowhere'],
+        ['eval', 'tabletop', '--engine', '/nowhere'],
         ['engine', 'build', '--checkpoint', '/nowhere', '--out', '/nowhere/out'],
     ],
 )
-def test_missing_paths_are_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_paths_are_one_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith('kosmos_ros: ') and captured.err.count('\n') == 1 and '/nowhere' in captured.err
+    assert captured.err.startswith('kosmos_ros: ')
+    assert captured.err.count('\n') == 1
+    assert '/nowhere' in captured.err
     assert captured.out == ''
 
 
@@ -42,4 +54,9 @@ def test_engine_commands_do_not_load_ros_or_torch(tmp_path: Path) -> None:
         "import sys; from kosmos_ros.cli import main; main(['engine', 'info', sys.argv[1]]); "
         "sys.exit(bool({'rclpy', 'torch', 'onnxruntime'} & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, '-c', code, str(tmp_path)], stderr=subprocess.DEVNULL).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, '-c', code, str(tmp_path)], stderr=subprocess.DEVNULL
+        ).returncode
+        == 0
+    )

@@ -16,7 +16,9 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """One answer: a box as shares of the image, and its joint probability P(top-left) P(bottom-right | top-left)."""
+    """One answer: a box as shares of the image, and its joint probability P(top-left)
+    P(bottom-right | top-left).
+    """
 
     box_in_image: Box
     score: float
@@ -24,7 +26,9 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class ImageContext:
-    """One image, looked at once: what all expressions about it share.  Only the engine that made it may read it."""
+    """One image, looked at once: what all expressions about it share.  Only the engine that made
+    it may read it.
+    """
 
     prefix: object
 
@@ -37,7 +41,9 @@ class Engine(Protocol):
         """What answers, for people: model, runner, device, precision."""
 
     def check_expression(self, expression: str) -> None:
-        """Raise BadExpression when `locate` could not take this text.  Cheap; any thread may call it."""
+        """Raise BadExpression when `locate` could not take this text.  Cheap; any thread may call
+        it.
+        """
 
     def encode_image(self, image: Image) -> ImageContext:
         """Look at an RGB image uint8[height, width, 3] once, for any number of expressions."""

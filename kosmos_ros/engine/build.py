@@ -1,4 +1,6 @@
-"""Checkpoints to engine directories.  Needs torch; running what was built does not (runner onnxruntime)."""
+"""Checkpoints to engine directories.  Needs torch; running what was built does not (runner
+onnxruntime).
+"""
 
 from collections.abc import Callable
 import hashlib
@@ -20,15 +22,22 @@ from kosmos_ros.model.vocabulary import Vocabulary
 from kosmos_ros.model.weights import DTYPES, load_model
 
 
-
 def build_engine(
-    checkpoint: Path, out: Path, *, runner: str, precision: str, name: str, report: Callable[[str], None] = print
+    checkpoint: Path,
+    out: Path,
+    *,
+    runner: str,
+    precision: str,
+    name: str,
+    report: Callable[[str], None] = print,
 ) -> Manifest:
     """Make an engine directory from a Hugging Face checkpoint directory.
 
-    The work happens in a directory beside `out` that is renamed at the end: what is called `out` is always whole.
+    The work happens in a directory beside `out` that is renamed at the end: what is called `out`
+    is always whole.
 
-    :param checkpoint: has config.json, model.safetensors (or its shards) and sentencepiece.bpe.model.
+    :param checkpoint: has config.json, model.safetensors (or its shards) and
+        sentencepiece.bpe.model.
     :param out: must not exist.
     :raises EngineFileError: when the checkpoint is not complete or `out` exists.
     """
@@ -51,7 +60,9 @@ def build_engine(
     else:
         _save_weights(network, partial / WEIGHTS_FILE)
     shutil.copyfile(tokenizer, partial / TOKENIZER_FILE)
-    (partial / CONFIG_FILE).write_text(json.dumps(config.to_dict(), indent=2) + '\n', encoding='utf-8')
+    (partial / CONFIG_FILE).write_text(
+        json.dumps(config.to_dict(), indent=2) + '\n', encoding='utf-8'
+    )
     manifest = Manifest.of_directory(
         partial,
         name=name,
@@ -74,7 +85,9 @@ def _save_weights(network: Kosmos2, path: Path) -> None:
 
 
 def _model_hash(checkpoint: Path) -> str:
-    """SHA-256 over the hashes of the weight files: the same for the same files, whatever the directory is called."""
+    """SHA-256 over the hashes of the weight files: the same for the same files, whatever the
+    directory is called.
+    """
     digest = hashlib.sha256()
     for path in sorted(checkpoint.glob('*.safetensors')):
         digest.update(f'{path.name} {sha256_of(path)}\n'.encode())

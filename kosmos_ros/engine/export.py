@@ -1,10 +1,14 @@
 """The network as ONNX graphs, and the tables that stay outside of them.  Needs torch and onnx."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+import logging
 from pathlib import Path
+import warnings
 
 import numpy as np
 import torch
-from torch import nn, Tensor
+from torch import Tensor, nn
 
 from kosmos_ros.model.network import Kosmos2
 
@@ -13,18 +17,33 @@ _OPSET = 18
 
 
 def export_onnx(network: Kosmos2, directory: Path) -> None:
-    """Write ``vision.onnx``, ``decoder.onnx``, ``embedding.npy`` and, when the head is not tied, ``head.npy``.
+    """Write ``vision.onnx``, ``decoder.onnx``, ``embedding.npy`` and, when the head is not tied,
+    ``head.npy``.
 
-    The weights must be float32.  Rows, tokens and slots of the decoder are dynamic.  Embedding and head stay outside: no graph carries the largest
-    table of the model, and a caller can take just the rows that it needs.
+    The weights must be float32.  Rows, tokens and slots of the decoder are dynamic.  Embedding and
+    head stay outside: no graph carries the largest table of the model, and a caller can take just
+    the rows that it needs.
     """
-    _export_vision(network, directory / 'vision.onnx')
-    _export_decoder(network, directory / 'decoder.onnx')
+    with _quiet_exporter():
+        _export_vision(network, directory / 'vision.onnx')
+        _export_decoder(network, directory / 'decoder.onnx')
     embedding = network.decoder.embed_tokens.weight
     head = network.text_model.lm_head.weight
     np.save(directory / 'embedding.npy', embedding.detach().numpy(), allow_pickle=False)
     if head is not embedding:
         np.save(directory / 'head.npy', head.detach().numpy(), allow_pickle=False)
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """torch's exporter talks about its own insides; errors still come through."""
+    logger = logging.getLogger('torch.onnx')
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
+    logger.setLevel(level)
 
 
 class _Vision(nn.Module):
@@ -53,7 +72,9 @@ def _export_vision(network: Kosmos2, path: Path) -> None:
 
 def _export_decoder(network: Kosmos2, path: Path) -> None:
     rows, new, shared, slots = 2, 3, 5, 7
-    batch, tokens, prefix, own = (torch.export.Dim(name, min=1) for name in ('rows', 'tokens', 'prefix', 'slots'))
+    batch, tokens, prefix, own = (
+        torch.export.Dim(name, min=1) for name in ('rows', 'tokens', 'prefix', 'slots')
+    )
     torch.onnx.export(
         network.decoder,
         (
@@ -81,5 +102,7 @@ def _export_decoder(network: Kosmos2, path: Path) -> None:
 
 
 def _is_large(module: nn.Module) -> bool:
-    """Whether the weights exceed what one protobuf file can hold (2 GiB, with room for the graph)."""
+    """Whether the weights exceed what one protobuf file can hold (2 GiB, with room for the
+    graph).
+    """
     return sum(p.numel() * p.element_size() for p in module.parameters()) > 1_900_000_000

@@ -1,8 +1,9 @@
 """Referring expressions to boxes: the decode loop that every runner executes.
 
-After ``<phrase>X</phrase><object>`` the grammar of the training data leaves no choice but two location tokens.  So the
-answer is read from the location rows of the head alone, with one prefill and as a rule one decode step, and it is the
-box that unconstrained greedy decoding gives whenever that gives a well-formed one first.
+After ``<phrase>X</phrase><object>`` the grammar of the training data leaves no choice but two
+location tokens.  So the answer is read from the location rows of the head alone, with one prefill
+and as a rule one decode step, and it is the box that unconstrained greedy decoding gives whenever
+that gives a well-formed one first.
 """
 
 from collections.abc import Sequence
@@ -15,13 +16,14 @@ from kosmos_ros.engine.search import BoxSearch, Probabilities
 from kosmos_ros.errors import BadExpression, EngineError
 from kosmos_ros.limits import Limits
 from kosmos_ros.model import prompts
-from kosmos_ros.model.boxes import decode_box, GRID
+from kosmos_ros.model.boxes import GRID, decode_box
 from kosmos_ros.model.config import Kosmos2Config
-from kosmos_ros.model.expressions import check_expression
+from kosmos_ros.model.expressions import check_expression, quoted
 from kosmos_ros.model.preprocess import pixels_from_image
 from kosmos_ros.model.vocabulary import Vocabulary
 
-# Expressions that share one prefill, and top-left cells that one expression opens in one decode step.
+# Expressions that share one prefill, and top-left cells that one expression opens in one decode
+# step.
 _MAX_ROWS = 16
 _CELLS_PER_STEP = 8
 
@@ -30,7 +32,12 @@ class GroundingEngine:
     """A Kosmos-2 on some runner; satisfies `kosmos_ros.engine.base.Engine`."""
 
     def __init__(
-        self, name: str, runner: Runner, vocabulary: Vocabulary, config: Kosmos2Config, limits: Limits | None = None
+        self,
+        name: str,
+        runner: Runner,
+        vocabulary: Vocabulary,
+        config: Kosmos2Config,
+        limits: Limits | None = None,
     ) -> None:
         self.name = f'{name} on {runner.name}'
         self._runner = runner
@@ -47,7 +54,9 @@ class GroundingEngine:
         """See `Engine.encode_image`."""
         pixels = pixels_from_image(image, self._config.vision.image_size)
         embeds = self._runner.vision(pixels)
-        _, prefix = self._runner.prefill(self._image_prefix, _lengths(self._image_prefix), images=[embeds])
+        _, prefix = self._runner.prefill(
+            self._image_prefix, _lengths(self._image_prefix), images=[embeds]
+        )
         return ImageContext(prefix)
 
     def locate(
@@ -55,7 +64,8 @@ class GroundingEngine:
     ) -> list[tuple[Located, ...]]:
         """See `Engine.locate`.
 
-        :raises BadExpression: before anything is computed, when one of the expressions cannot be asked.
+        :raises BadExpression: before anything is computed, when one of the expressions cannot be
+            asked.
         :raises EngineError: when the network gives something that is not a number.
         """
         asked = [self._prompt(expression) for expression in expressions]
@@ -68,7 +78,9 @@ class GroundingEngine:
         """See `Engine.close`."""
         self._runner.close()
 
-    def _locate(self, prefix: KeyValues, asked: Sequence[list[int]], top_k: int) -> list[tuple[Located, ...]]:
+    def _locate(
+        self, prefix: KeyValues, asked: Sequence[list[int]], top_k: int
+    ) -> list[tuple[Located, ...]]:
         ids, lengths = _pad(asked, self._vocabulary.pad)
         hidden, past = self._runner.prefill(ids, lengths, prefix=prefix, room=1)
         searches = [BoxSearch(row, top_k) for row in self._cell_probabilities(hidden)]
@@ -78,7 +90,9 @@ class GroundingEngine:
             if not len(cells):
                 return [_located(search) for search in searches]
             rows = np.repeat(np.arange(len(steps)), [len(step) for step in steps])
-            hidden, _ = self._runner.decode(self._vocabulary.first_location + cells, past.select(rows))
+            hidden, _ = self._runner.decode(
+                self._vocabulary.first_location + cells, past.select(rows)
+            )
             probabilities = self._cell_probabilities(hidden)
             for row, search in enumerate(searches):
                 search.add(cells[rows == row], probabilities[rows == row])
@@ -87,25 +101,33 @@ class GroundingEngine:
         first = self._vocabulary.first_location
         logits: Floats = self._runner.logits(hidden, first, first + GRID * GRID)
         if not np.isfinite(logits).all():
-            raise EngineError(f'{self.name} gave scores that are not numbers; run `kosmos_ros engine verify` on it')
-        weights = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-        return weights / weights.sum(axis=1, keepdims=True)
+            raise EngineError(
+                f'{self.name} gave scores that are not numbers; check it with '
+                '`kosmos_ros engine verify`'
+            )
+        shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+        weights: Probabilities = np.exp(shifted)
+        probabilities: Probabilities = weights / weights.sum(axis=1, keepdims=True)
+        return probabilities
 
     def _prompt(self, expression: str) -> list[int]:
         text = check_expression(expression, self._limits)
         if unknown := self._vocabulary.unknown_words(text):
-            words = ', '.join(repr(word) for word in unknown)
-            raise BadExpression(f'the model does not know {words}; use other words')
+            words = ', '.join(quoted(word) for word in unknown)
+            raise BadExpression(f'The model does not know {words}; use other words.')
         ids = prompts.refer(self._vocabulary, text)
         if len(ids) > self._limits.max_expression_tokens:
             raise BadExpression(
-                f'the expression has {len(ids)} tokens, at most {self._limits.max_expression_tokens} are allowed; shorten it'
+                f'The expression has {len(ids)} tokens; shorten it to '
+                f'{self._limits.max_expression_tokens} or fewer.'
             )
         return ids
 
 
 def _located(search: BoxSearch) -> tuple[Located, ...]:
-    return tuple(Located(decode_box(upper, lower), score) for upper, lower, score in search.result())
+    return tuple(
+        Located(decode_box(upper, lower), score) for upper, lower, score in search.result()
+    )
 
 
 def _lengths(ids: Tokens) -> Tokens:

@@ -19,13 +19,16 @@ TOKENIZER_FILE = 'sentencepiece.bpe.model'
 WEIGHTS_FILE = 'model.safetensors'
 
 
-def load_engine(path: Path | None = None, runner: str = 'auto', limits: Limits | None = None) -> Engine:
+def load_engine(
+    path: Path | None = None, runner: str = 'auto', limits: Limits | None = None
+) -> Engine:
     """Verify an engine directory, then load it.
 
     :param path: the directory; None is the embedded tabletop engine.
-    :param runner: 'auto', the name of the runner that the engine must be for, or 'fake' (then `path` is the script of
-        a `FakeEngine`).
-    :raises EngineFileError: when anything of it is missing, damaged, or cannot run on this machine.
+    :param runner: 'auto', the name of the runner that the engine must be for, or 'fake' (then
+        `path` is the script of a `FakeEngine`).
+    :raises EngineFileError: when anything of it is missing, damaged, or cannot run on this
+        machine.
     """
     if runner == 'fake':
         if path is None:
@@ -40,15 +43,19 @@ def load_engine(path: Path | None = None, runner: str = 'auto', limits: Limits |
         )
     if manifest.runner not in _RUNNERS:
         known = ', '.join(_RUNNERS)
-        raise EngineFileError(f'{directory} needs the runner {manifest.runner!r}; this version has {known}')
+        raise EngineFileError(
+            f'{directory} needs the runner {manifest.runner!r}; this version has {known}'
+        )
     config = Kosmos2Config.from_json(directory / CONFIG_FILE)
     vocabulary = Vocabulary.from_file(directory / TOKENIZER_FILE)
     if vocabulary.size != config.text.vocab_size:
         raise EngineFileError(
-            f'{directory}: the tokenizer has {vocabulary.size} ids, the model {config.text.vocab_size}; '
-            'they do not belong together'
+            f'{directory}: the tokenizer has {vocabulary.size} ids, the model '
+            f'{config.text.vocab_size}; they do not belong together'
         )
-    loaded = _RUNNERS[manifest.runner](directory, manifest.precision, config, vocabulary.image_open)
+    loaded = _RUNNERS[manifest.runner](
+        directory, manifest.precision, config, vocabulary.image_open
+    )
     return GroundingEngine(manifest.name, loaded, vocabulary, config, limits)
 
 
@@ -61,10 +68,14 @@ def embedded_engine() -> Path:
         for place in ('engines/tabletop', 'share/kosmos_ros/engines/tabletop'):
             if (folder / place).is_dir():
                 return folder / place
-    raise EngineFileError('the embedded engine engines/tabletop is missing; install kosmos_ros again')
+    raise EngineFileError(
+        'the embedded engine engines/tabletop is missing; install kosmos_ros again'
+    )
 
 
-def _onnxruntime(directory: Path, precision: str, config: Kosmos2Config, image_token: int) -> Runner:
+def _onnxruntime(
+    directory: Path, precision: str, config: Kosmos2Config, image_token: int
+) -> Runner:
     _need('onnxruntime', 'pip install onnxruntime')
     from kosmos_ros.engine.runners.onnxruntime import OnnxRuntimeRunner
 
@@ -93,4 +104,6 @@ def _need(module: str, cure: str) -> None:
     try:
         import_module(module)
     except ImportError as error:
-        raise EngineFileError(f'this engine needs the Python package {module}, which is not there: {cure}') from error
+        raise EngineFileError(
+            f'this engine needs the Python package {module}, which is not there: {cure}'
+        ) from error

@@ -1,6 +1,7 @@
 """What an engine directory contains, with a hash of every byte of it.
 
-Nothing of an engine reaches a loader before its hash was checked: a compiled engine is executable input.
+Nothing of an engine reaches a loader before its hash was checked: a compiled engine is executable
+input.
 """
 
 from dataclasses import asdict, dataclass
@@ -29,7 +30,8 @@ class Manifest:
     name: str
     runner: str
     precision: str
-    # SHA-256 of the checkpoint's weights, so that engines made from the same model can be recognised.
+    # SHA-256 of the checkpoint's weights, so that engines made from the same model can be
+    # recognised.
     model: str
     # What made the engine: version of kosmos_ros and of the exporter.
     made_by: str
@@ -40,8 +42,19 @@ class Manifest:
         cls, directory: Path, *, name: str, runner: str, precision: str, model: str, made_by: str
     ) -> 'Manifest':
         """Describe all files that lie in `directory` now."""
-        files = {path.name: _entry(path) for path in sorted(directory.iterdir()) if path.name != FILE_NAME}
-        return cls(name=name, runner=runner, precision=precision, model=model, made_by=made_by, files=files)
+        files = {
+            path.name: _entry(path)
+            for path in sorted(directory.iterdir())
+            if path.name != FILE_NAME
+        }
+        return cls(
+            name=name,
+            runner=runner,
+            precision=precision,
+            model=model,
+            made_by=made_by,
+            files=files,
+        )
 
     def write(self, directory: Path) -> None:
         """Put ``manifest.json`` into `directory`."""
@@ -77,7 +90,8 @@ class Manifest:
             raise damaged from None
         if engine_format != FORMAT:
             raise EngineFileError(
-                f'{path} has format {engine_format!r}, this version of kosmos_ros reads {FORMAT}; build the engine again'
+                f'{path} has format {engine_format!r}, this version of kosmos_ros reads {FORMAT}; '
+                'build the engine again'
             )
         try:
             del fields['sha256']
@@ -120,4 +134,6 @@ def _check(path: Path, expected: FileEntry) -> None:
     if size != expected.bytes:
         raise EngineFileError(f'{path} has {size} bytes instead of {expected.bytes}; {advice}')
     if sha256_of(path) != expected.sha256:
-        raise EngineFileError(f'{path} does not have the content that the manifest names; {advice}')
+        raise EngineFileError(
+            f'{path} does not have the content that the manifest names; {advice}'
+        )

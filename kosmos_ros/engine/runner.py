@@ -1,4 +1,6 @@
-"""The seam between the decode loops and a backend: three graphs on named buffers of static shape."""
+"""The seam between the decode loops and a backend: three graphs on named buffers of static
+shape.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -14,7 +16,9 @@ class KeyValues(Protocol):
 
 
 class Runner(Protocol):
-    """Runs one model on one device.  Not thread-safe.  B rows, Q tokens, I image side, V vocabulary."""
+    """Runs one model on one device.  Not thread-safe.  B rows, Q tokens, I image side, V
+    vocabulary.
+    """
 
     @property
     def name(self) -> str:
@@ -36,8 +40,10 @@ class Runner(Protocol):
 
         :param ids: [B,Q], right-padded.
         :param lengths: [B], real tokens of each row.
-        :param prefix: a single row whose tokens stand before those of every row, and are shared by all.
-        :param images: what `vision` gave, in the order in which their slots stand in `ids` (one row only).
+        :param prefix: a single row whose tokens stand before those of every row, and are shared by
+            all.
+        :param images: what `vision` gave, in the order in which their slots stand in `ids` (one
+            row only).
         :param room: tokens that `decode` will add later.
         :return: hidden state of each row's last token, and what was read.
         """

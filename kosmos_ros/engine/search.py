@@ -1,9 +1,10 @@
 """Best-first search for the most probable boxes.
 
-P(box) = P(top-left) P(bottom-right | top-left) over 1024 x 1024 pairs of cells.  The first factor is known for all cells
-after prefill; the second costs one decode row per top-left cell.  Top-left cells are opened in falling order of their
-probability, and because P(box) <= P(top-left), the search may stop at the first cell that is no more probable than the
-k-th best box found: the result is the exact top k.
+P(box) = P(top-left) P(bottom-right | top-left) over 1024 x 1024 pairs of cells.  The first factor
+is known for all cells after prefill; the second costs one decode row per top-left cell.  Top-left
+cells are opened in falling order of their probability, and because P(box) <= P(top-left), the
+search may stop at the first cell that is no more probable than the k-th best box found: the result
+is the exact top k.
 """
 
 import numpy as np
@@ -59,4 +60,6 @@ class BoxSearch:
 
     def result(self) -> list[tuple[int, int, float]]:
         """Top-left cell, bottom-right cell and P(box), best first."""
-        return [(int(a), int(b), float(p)) for (a, b), p in zip(self._pairs, self._scores, strict=True)]
+        return [
+            (int(a), int(b), float(p)) for (a, b), p in zip(self._pairs, self._scores, strict=True)
+        ]

@@ -1,7 +1,8 @@
 """Referring expressions on held-out scenes of the simulated tabletop.
 
-Protocol: one new scene per question at the camera's full size, kinds of expression equally often, the engine's best box
-as the engine reports it; a hit is IoU >= 0.5 with the visible box of the object.
+Protocol: one new scene per question at the camera's full size, kinds of expression equally often,
+the engine's best box as the engine reports it; a hit is IoU >= 0.5 with the visible box of the
+object.
 """
 
 import json
@@ -33,12 +34,17 @@ def evaluate(engine: Engine, *, seed: int, scenes: int) -> int:
     everything = [iou for values in ious.values() for iou in values]
     print(_row('all', everything, [score for values in scores.values() for score in values]))
     by_kind = {kind: round(_hits(values), 4) for kind, values in ious.items() if values}
-    print(json.dumps({'n': len(everything), 'iou50': round(_hits(everything), 4), 'by_kind': by_kind}))
+    print(
+        json.dumps(
+            {'n': len(everything), 'iou50': round(_hits(everything), 4), 'by_kind': by_kind}
+        )
+    )
     return 0
 
 
 def _row(label: str, ious: list[float], scores: list[float]) -> str:
-    return f'{label:<12}{len(ious):>6}{_hits(ious):>10.3f}{np.mean(ious):>10.3f}{np.mean(scores):>12.3f}'
+    means = f'{np.mean(ious):>10.3f}{np.mean(scores):>12.3f}'
+    return f'{label:<12}{len(ious):>6}{_hits(ious):>10.3f}{means}'
 
 
 def _hits(ious: list[float]) -> float:

@@ -16,7 +16,7 @@ _LAST = 0.99999
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Corners as shares of the image's width (x) and height (y), from its outer top-left corner."""
+    """Corners as shares of the image's width (x) and height (y), from its top-left edge."""
 
     x0: float
     y0: float

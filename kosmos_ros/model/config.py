@@ -63,16 +63,20 @@ class Kosmos2Config:
     def from_json(cls, path: Path) -> 'Kosmos2Config':
         """Read ``config.json``.
 
-        :raises EngineFileError: when the file is missing, not JSON, or not of a Kosmos-2 that we can run.
+        :raises EngineFileError: when the file is missing, not JSON, or not of a Kosmos-2 that we
+            can run.
         """
         try:
             return cls.from_dict(json.loads(path.read_text(encoding='utf-8')))
         except (OSError, ValueError) as error:
-            raise EngineFileError(f'{path} cannot be read as a model configuration: {error}') from None
+            raise EngineFileError(
+                f'{path} cannot be read as a model configuration: {error}'
+            ) from None
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> 'Kosmos2Config':
-        """Take the fields of a ``transformers`` configuration; what it leaves out has the released model's value.
+        """Take the fields of a ``transformers`` configuration; what it leaves out has the released
+        model's value.
 
         :raises EngineFileError: when a field has a value that this network does not implement.
         """
@@ -103,12 +107,17 @@ class Kosmos2Config:
             'add_cross_attention': (text.add_cross_attention, False),
             'num_channels': (vision.num_channels, 3),
             'embed_dim modulo attention_heads': (text.embed_dim % text.attention_heads, 0),
-            'hidden_size modulo num_attention_heads': (vision.hidden_size % vision.num_attention_heads, 0),
+            'hidden_size modulo num_attention_heads': (
+                vision.hidden_size % vision.num_attention_heads,
+                0,
+            ),
             'image_size modulo patch_size': (vision.image_size % vision.patch_size, 0),
         }
         for name, (is_value, must_be) in wanted.items():
             if is_value != must_be:
-                raise EngineFileError(f'{name} is {is_value!r}; this network implements {must_be!r} only')
+                raise EngineFileError(
+                    f'{name} is {is_value!r}; this network implements {must_be!r} only'
+                )
 
 
 def _part(kind: type[Part], content: Any) -> Part:

@@ -1,16 +1,20 @@
-"""Kosmos-2 as one network of static shapes: the single source of the torch runner, of the ONNX export and of training.
+"""Kosmos-2 as one network of static shapes: the single source of the torch runner, of the ONNX
+export and of training.
 
-Module names equal those of ``transformers`` ``Kosmos2ForConditionalGeneration``, so its state dict loads unchanged.
-Where that implementation leaves a choice, the paper's own code decides: softmax and GELU are computed in float32.
+Module names equal those of ``transformers`` ``Kosmos2ForConditionalGeneration``, so its state dict
+loads unchanged.
+Where that implementation leaves a choice, the paper's own code decides: softmax and GELU are
+computed in float32.
 
-Letters in shapes: B rows, Q new tokens, P prefix slots, S slots of a row's own cache, L layers, H heads, C head width,
-D text width, V vocabulary, I image side in pixels, N patches + 1, K latent queries.
+Letters in shapes: B rows, Q new tokens, P prefix slots, S slots of a row's own cache, L layers, H
+heads, C head width, D text width, V vocabulary, I image side in pixels, N patches + 1, K latent
+queries.
 """
 
 import math
 
 import torch
-from torch import nn, Tensor
+from torch import Tensor, nn
 import torch.nn.functional as F
 
 from kosmos_ros.model.config import Kosmos2Config, TextConfig, VisionConfig
@@ -23,11 +27,16 @@ class VisionAttention(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.heads = config.num_attention_heads
-        for name in ('q_proj', 'k_proj', 'v_proj', 'out_proj'):
-            self.add_module(name, nn.Linear(config.hidden_size, config.hidden_size))
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:  # [B,N,W] -> [B,N,W]
-        q, k, v = (split_heads(project(x), self.heads) for project in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            split_heads(project(x), self.heads)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
         return self.out_proj(merge_heads(softmax(scores) @ v))
 
@@ -111,8 +120,10 @@ class TextAttention(nn.Module):
     def __init__(self, config: TextConfig, *, inner_norm: bool) -> None:
         super().__init__()
         self.heads = config.attention_heads
-        for name in ('q_proj', 'k_proj', 'v_proj', 'out_proj'):
-            self.add_module(name, nn.Linear(config.embed_dim, config.embed_dim))
+        self.q_proj = nn.Linear(config.embed_dim, config.embed_dim)
+        self.k_proj = nn.Linear(config.embed_dim, config.embed_dim)
+        self.v_proj = nn.Linear(config.embed_dim, config.embed_dim)
+        self.out_proj = nn.Linear(config.embed_dim, config.embed_dim)
         if inner_norm:
             self.inner_attn_ln = nn.LayerNorm(config.embed_dim, config.layer_norm_eps)
 
@@ -137,14 +148,17 @@ class DecoderLayer(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor, slots: Tensor, prefix: Tensor, cache: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """x[B,Q,D], mask[B,1,Q,P+S], slots[B,H,Q,C], prefix[2,1,H,P,C], cache[2,B,H,S,C] -> x, cache."""
+        """x[B,Q,D], mask[B,1,Q,P+S], slots[B,H,Q,C], prefix[2,1,H,P,C], cache[2,B,H,S,C] -> x,
+        cache.
+        """
         attention = self.self_attn
         normed = self.self_attn_layer_norm(x)
         q = attention.queries(normed)
         new_keys, new_values = attention.keys_values(normed)
         keys = cache[0].scatter(2, slots, new_keys)
         values = cache[1].scatter(2, slots, new_values)
-        # The prefix belongs to every row: broadcast in the two products, it is never copied per row.
+        # The prefix belongs to every row: broadcast in the two products, it is never copied per
+        # row.
         scores = torch.cat([q @ prefix[0].transpose(-1, -2), q @ keys.transpose(-1, -2)], dim=-1)
         weights = softmax(scores, mask)
         shared = prefix.shape[-2]
@@ -170,6 +184,8 @@ class DecoderFFN(nn.Module):
 class Decoder(nn.Module):
     """The language model up to its last LayerNorm."""
 
+    positions: Tensor
+
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.embed_scale = math.sqrt(config.embed_dim) if config.scale_embedding else 1.0
@@ -177,11 +193,15 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.layer_norm = nn.LayerNorm(config.embed_dim, config.layer_norm_eps)
         # float32 whatever the weights are: bfloat16 cannot tell neighbouring positions apart.
-        positions = sinusoidal_positions(config.max_position_embeddings, config.embed_dim, config.pad_token_id)
+        positions = sinusoidal_positions(
+            config.max_position_embeddings, config.embed_dim, config.pad_token_id
+        )
         self.register_buffer('positions', torch.from_numpy(positions), persistent=False)
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Unscaled token or image embeddings [B,Q,D] at positions int64[B,Q] (first token: 0) -> [B,Q,D]."""
+        """Unscaled token or image embeddings [B,Q,D] at positions int64[B,Q] (first token: 0) ->
+        [B,Q,D].
+        """
         return (tokens * self.embed_scale + self.positions[positions]).to(tokens.dtype)
 
     def forward(
@@ -190,10 +210,13 @@ class Decoder(nn.Module):
         """Run new tokens over what is cached.
 
         :param embeds: [B,Q,D], from ``embed``.
-        :param mask: bool[B,Q,P+S], True where token q may look at a slot; every token must see itself.
-        :param start: int64[B], the slot of a row's first new token; tokens are written to start..start+Q-1.
+        :param mask: bool[B,Q,P+S], True where token q may look at a slot; every token must see
+            itself.
+        :param start: int64[B], the slot of a row's first new token; tokens are written to
+            start..start+Q-1.
         :param prefix: [L,2,1,H,P,C], keys and values that all rows share; P may be 0.
-        :param cache: [L,2,B,H,S,C], keys and values of each row; what lies at start and behind is overwritten.
+        :param cache: [L,2,B,H,S,C], keys and values of each row; what lies at start and behind is
+            overwritten.
         :return: hidden states [B,Q,D] after the last LayerNorm, and the new cache.
         """
         heads, width = cache.shape[3], cache.shape[5]
@@ -212,7 +235,9 @@ class Resampler(nn.Module):
     def __init__(self, config: Kosmos2Config) -> None:
         super().__init__()
         self.dense = nn.Linear(config.vision.hidden_size, config.text.embed_dim)
-        self.latent_query = nn.Parameter(torch.randn(config.latent_query_num, config.text.embed_dim))
+        self.latent_query = nn.Parameter(
+            torch.randn(config.latent_query_num, config.text.embed_dim)
+        )
         self.x_attn = TextAttention(config.text, inner_norm=False)
 
     def forward(self, features: Tensor) -> Tensor:  # [B,N,W] -> [B,K,D]
@@ -267,7 +292,7 @@ class Kosmos2(nn.Module):
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """[B,T,H*C] -> [B,H,T,C]."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
@@ -276,7 +301,9 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Over the last axis, in float32 as the official code does; False in the mask means weight 0."""
+    """Over the last axis, in float32 as the official code does; False in the mask means weight
+    0.
+    """
     wide = scores.float()
     if mask is not None:
         wide = wide.masked_fill(~mask, torch.finfo(torch.float32).min)

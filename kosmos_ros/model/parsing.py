@@ -43,9 +43,11 @@ def parse(ids: Sequence[int], vocabulary: Vocabulary) -> list[Grounded]:
     :param ids: any integers, also such as are not of the vocabulary.
     :return: in the order of the sequence; an object all of whose boxes were dropped is among them.
     """
-    found, place = [], 0
+    found: list[Grounded] = []
+    place = 0
     while place < len(ids):
-        corners, behind = (), place + 1
+        corners: tuple[Corners, ...] = ()
+        behind = place + 1
         if ids[place] == vocabulary.object_open:
             corners, behind = _corners(ids, place + 1, vocabulary)
         if corners:

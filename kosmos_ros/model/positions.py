@@ -7,16 +7,18 @@ import numpy.typing as npt
 def sinusoidal_positions(length: int, width: int, pad_token_id: int) -> npt.NDArray[np.float32]:
     """Table float32[length, width]; row i belongs to the i-th token of a sequence (first: 0).
 
-    tensor2tensor's layout, sines in the first half and cosines in the second.  fairseq counts real tokens from
-    ``pad_token_id + 1``, so row i is the wave at i + pad_token_id + 1
+    tensor2tensor's layout, sines in the first half and cosines in the second.  fairseq counts real
+    tokens from ``pad_token_id + 1``, so row i is the wave at i + pad_token_id + 1
     (transformers, Kosmos2TextSinusoidalPositionalEmbedding).
     """
     half = width // 2
     exponent = np.arange(half, dtype=np.float32) * np.float32(-np.log(10000) / (half - 1))
-    # One unit in the last place of a frequency grows to 2e-4 at position 2,000, and NumPy's float32 exp differs from
-    # torch's by that much.
+    # One unit in the last place of a frequency grows to 2e-4 at position 2,000, and NumPy's
+    # float32 exp differs from torch's by that much.
     frequency = np.exp(exponent.astype(np.float64)).astype(np.float32)
     index = np.arange(length, dtype=np.float32) + np.float32(pad_token_id + 1)
     angle = index[:, None] * frequency[None]
-    table = np.concatenate([np.sin(angle), np.cos(angle), np.zeros((length, width % 2), np.float32)], axis=1)
+    table = np.concatenate(
+        [np.sin(angle), np.cos(angle), np.zeros((length, width % 2), np.float32)], axis=1
+    )
     return table.astype(np.float32)

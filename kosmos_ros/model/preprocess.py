@@ -7,6 +7,8 @@ from PIL import Image
 # CLIP's statistics of red, green and blue, for values 0..1.
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
+_SCALE = (1 / (255 * STD))[:, None, None]
+_SHIFT = (-MEAN / STD)[:, None, None]
 
 
 def pixels_from_image(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.float32]:
@@ -31,8 +33,7 @@ def pixels_from_image(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np
     squashed = Image.fromarray(image).resize(
         (size, size), Image.Resampling.BICUBIC, reducing_gap=None
     )
-    channels = np.asarray(squashed).transpose(2, 0, 1)
-    scale = 1 / (255 * STD)
-    shift = -MEAN / STD
-    pixels = channels * scale[:, None, None] + shift[:, None, None]
-    return np.ascontiguousarray(pixels[None], dtype=np.float32)
+    channels = np.ascontiguousarray(np.asarray(squashed).transpose(2, 0, 1))
+    pixels: npt.NDArray[np.float32] = np.multiply(channels, _SCALE, dtype=np.float32)
+    pixels += _SHIFT
+    return pixels[None]

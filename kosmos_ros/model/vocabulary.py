@@ -71,7 +71,9 @@ class Vocabulary:
             Kosmos-2.
         """
         try:
-            model = SentencePieceProcessor(model_proto=Path(path).read_bytes())
+            # Not by the constructor: it takes an empty file for none, and loads nothing.
+            model = SentencePieceProcessor()
+            model.load_from_serialized_proto(Path(path).read_bytes())
         except (OSError, RuntimeError, ValueError) as error:
             raise EngineFileError(
                 f'{path} cannot be read as a sentencepiece model: {error}'

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 import json
 from pathlib import Path
 import re
-from typing import cast, Protocol
+from typing import Protocol, cast
 
-from safetensors import safe_open, SafetensorError
+from safetensors import SafetensorError, safe_open
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 
 from kosmos_ros.errors import EngineFileError
 from kosmos_ros.model.config import Kosmos2Config
@@ -53,11 +53,10 @@ def load_model(directory: Path, dtype: torch.dtype) -> Kosmos2:
     weights = _read(places, wanted, dtype)
     embedding = weights[_EMBEDDING]
     head = weights.setdefault(_HEAD, embedding)
+    # Assigning makes the head a parameter of its own; what was one must be tied again.
     model.load_state_dict(weights, strict=True, assign=True)
     if torch.equal(head, embedding):
         model.text_model.lm_head.weight = model.decoder.embed_tokens.weight
-    else:
-        model.text_model.lm_head.weight = nn.Parameter(head)
     return model.eval().requires_grad_(False)
 
 
@@ -72,8 +71,8 @@ def _places(directory: Path) -> dict[str, Path]:
     if any(directory.glob('pytorch_model*.bin*')):
         raise EngineFileError(
             f'{directory} holds its weights as a pickle (pytorch_model.bin), which can run code '
-            'and is never read; convert them to safetensors (in transformers: from_pretrained, then '
-            'save_pretrained)'
+            'and is never read; convert them to safetensors '
+            '(in transformers: from_pretrained, then save_pretrained)'
         )
     raise EngineFileError(f'{directory} holds neither {_ONE_FILE} nor {_INDEX}')
 

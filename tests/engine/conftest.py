@@ -23,12 +23,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content = {
         'latent_query_num': 6,
         'text_config': {
-            'vocab_size': Vocabulary.from_file(tokenizer).size, 'embed_dim': 32, 'layers': 2, 'ffn_dim': 64,
-            'attention_heads': 4, 'max_position_embeddings': 128,
+            'vocab_size': Vocabulary.from_file(tokenizer).size,
+            'embed_dim': 32,
+            'layers': 2,
+            'ffn_dim': 64,
+            'attention_heads': 4,
+            'max_position_embeddings': 128,
         },
         'vision_config': {
-            'hidden_size': 24, 'intermediate_size': 48, 'num_hidden_layers': 2, 'num_attention_heads': 3,
-            'image_size': 42, 'patch_size': 14,
+            'hidden_size': 24,
+            'intermediate_size': 48,
+            'num_hidden_layers': 2,
+            'num_attention_heads': 3,
+            'image_size': 42,
+            'patch_size': 14,
         },
     }
     (directory / 'config.json').write_text(json.dumps(content))
@@ -36,7 +44,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = Kosmos2(Kosmos2Config.from_dict(content))
     for parameter in network.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
-    weights = {name: value for name, value in network.state_dict().items() if name != 'text_model.lm_head.weight'}
+    weights = {
+        name: value
+        for name, value in network.state_dict().items()
+        if name != 'text_model.lm_head.weight'
+    }
     save_file(weights, directory / 'model.safetensors')
     return directory
 
@@ -46,5 +58,12 @@ def engines(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     """Engine directories by the name of their runner."""
     out = tmp_path_factory.mktemp('engines')
     for runner in ('onnxruntime', 'torch'):
-        build_engine(checkpoint, out / runner, runner=runner, precision='fp32', name='tiny', report=lambda line: None)
+        build_engine(
+            checkpoint,
+            out / runner,
+            runner=runner,
+            precision='fp32',
+            name='tiny',
+            report=lambda line: None,
+        )
     return {path.name: path for path in out.iterdir()}

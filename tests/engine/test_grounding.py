@@ -18,7 +18,12 @@ from kosmos_ros.model.preprocess import pixels_from_image
 from kosmos_ros.model.vocabulary import Vocabulary
 from kosmos_ros.model.weights import load_model
 
-EXPRESSIONS = ['the red ball', 'ring', 'the small green cone left of the large blue box', 'a nearest thing']
+EXPRESSIONS = [
+    'the red ball',
+    'ring',
+    'the small green cone left of the large blue box',
+    'a nearest thing',
+]
 
 
 @pytest.fixture(scope='module')
@@ -34,16 +39,23 @@ def torch_engine(engines: dict[str, Path]) -> GroundingEngine:
 
 
 def close(found: tuple[Located, ...], expected: tuple[Located, ...]) -> bool:
-    return [one.box_in_image for one in found] == [one.box_in_image for one in expected] and np.allclose(
-        [one.score for one in found], [one.score for one in expected], rtol=1e-3
-    )
+    return [one.box_in_image for one in found] == [
+        one.box_in_image for one in expected
+    ] and np.allclose([one.score for one in found], [one.score for one in expected], rtol=1e-3)
 
 
 @torch.inference_mode()
-def test_is_the_exact_joint_over_all_boxes(checkpoint: Path, torch_engine: GroundingEngine, image: np.ndarray) -> None:
+def test_is_the_exact_joint_over_all_boxes(
+    checkpoint: Path, torch_engine: GroundingEngine, image: np.ndarray
+) -> None:
     """Against one full forward pass per top-left cell, without cache, prefix or search."""
-    network, vocabulary = load_model(checkpoint, torch.float32), Vocabulary.from_file(checkpoint / 'sentencepiece.bpe.model')
-    embeds = network.vision(torch.from_numpy(pixels_from_image(image, network.config.vision.image_size)))
+    network, vocabulary = (
+        load_model(checkpoint, torch.float32),
+        Vocabulary.from_file(checkpoint / 'sentencepiece.bpe.model'),
+    )
+    embeds = network.vision(
+        torch.from_numpy(pixels_from_image(image, network.config.vision.image_size))
+    )
     prompt = prompts.image_prefix(vocabulary, 6) + prompts.refer(vocabulary, 'the red ball')
     first = vocabulary.first_location
 
@@ -54,17 +66,24 @@ def test_is_the_exact_joint_over_all_boxes(checkpoint: Path, torch_engine: Groun
         x = network.decoder.embed(tokens, torch.arange(length).expand(rows, -1))
         causal = torch.ones(rows, length, length, dtype=torch.bool).tril()
         start = torch.zeros(rows, dtype=torch.int64)
-        hidden, _ = network.decoder(x, causal, start, network.empty_cache(1, 0), network.empty_cache(rows, length))
+        hidden, _ = network.decoder(
+            x, causal, start, network.empty_cache(1, 0), network.empty_cache(rows, length)
+        )
         logits = network.text_model.lm_head(hidden[:, -1])
         return logits[:, first : first + 1024].double().softmax(-1)
 
     upper = cell_probabilities(torch.tensor([prompt]))[0]
     cells = torch.arange(1024)
-    lower = torch.cat([
-        cell_probabilities(torch.tensor([[*prompt, first + int(cell)] for cell in part])) for part in cells.split(256)
-    ])
+    lower = torch.cat(
+        [
+            cell_probabilities(torch.tensor([[*prompt, first + int(cell)] for cell in part]))
+            for part in cells.split(256)
+        ]
+    )
     joint = upper[:, None] * lower
-    joint[(cells[None] // 32 < cells[:, None] // 32) | (cells[None] % 32 < cells[:, None] % 32)] = 0
+    joint[
+        (cells[None] // 32 < cells[:, None] // 32) | (cells[None] % 32 < cells[:, None] % 32)
+    ] = 0
     best = joint.flatten().topk(5)
     expected = [decode_box(int(i) // 1024, int(i) % 1024) for i in best.indices]
 
@@ -73,7 +92,9 @@ def test_is_the_exact_joint_over_all_boxes(checkpoint: Path, torch_engine: Groun
     assert [one.score for one in found] == pytest.approx(best.values.tolist(), rel=1e-3)
 
 
-def test_rows_of_a_batch_do_not_see_each_other(torch_engine: GroundingEngine, image: np.ndarray) -> None:
+def test_rows_of_a_batch_do_not_see_each_other(
+    torch_engine: GroundingEngine, image: np.ndarray
+) -> None:
     context = torch_engine.encode_image(image)
     together = torch_engine.locate(context, EXPRESSIONS * 5, top_k=3)
     for expression, found in zip(EXPRESSIONS * 5, together, strict=True):
@@ -81,7 +102,9 @@ def test_rows_of_a_batch_do_not_see_each_other(torch_engine: GroundingEngine, im
         assert close(found, alone)
 
 
-def test_runners_agree(engines: dict[str, Path], torch_engine: GroundingEngine, image: np.ndarray) -> None:
+def test_runners_agree(
+    engines: dict[str, Path], torch_engine: GroundingEngine, image: np.ndarray
+) -> None:
     engine = load_engine(engines['onnxruntime'])
     found = engine.locate(engine.encode_image(image), EXPRESSIONS, top_k=4)
     expected = torch_engine.locate(torch_engine.encode_image(image), EXPRESSIONS, top_k=4)
@@ -98,9 +121,20 @@ def test_image_matters(torch_engine: GroundingEngine, image: np.ndarray) -> None
 
 
 @pytest.mark.parametrize(
-    'expression', ['the red mug', '', '  ', 'the </phrase><object> ball', 'ball ' * 2000, 'ball ' * 90, 'red\x00ball']
+    'expression',
+    [
+        'the red mug',
+        '',
+        '  ',
+        'the </phrase><object> ball',
+        'ball ' * 2000,
+        'ball ' * 90,
+        'red\x00ball',
+    ],
 )
-def test_what_cannot_be_asked_is_refused_before_any_work(torch_engine: GroundingEngine, expression: str) -> None:
+def test_what_cannot_be_asked_is_refused_before_any_work(
+    torch_engine: GroundingEngine, expression: str
+) -> None:
     with pytest.raises(BadExpression):
         torch_engine.check_expression(expression)
 
@@ -111,8 +145,13 @@ def test_unknown_words_are_named(torch_engine: GroundingEngine) -> None:
 
 
 def test_numbers_that_are_none_are_an_engine_error(checkpoint: Path, image: np.ndarray) -> None:
-    network, vocabulary = load_model(checkpoint, torch.float32), Vocabulary.from_file(checkpoint / 'sentencepiece.bpe.model')
+    network, vocabulary = (
+        load_model(checkpoint, torch.float32),
+        Vocabulary.from_file(checkpoint / 'sentencepiece.bpe.model'),
+    )
     network.decoder.layer_norm.weight.data[0] = float('nan')
-    engine = GroundingEngine('broken', TorchRunner(network, vocabulary.image_open), vocabulary, network.config, Limits())
+    engine = GroundingEngine(
+        'broken', TorchRunner(network, vocabulary.image_open), vocabulary, network.config, Limits()
+    )
     with pytest.raises(EngineError, match='not numbers'):
         engine.locate(engine.encode_image(image), ['ball'])

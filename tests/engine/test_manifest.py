@@ -75,7 +75,9 @@ def test_names_cannot_leave_the_directory(engine: Path) -> None:
         load_engine(engine)
 
 
-@pytest.mark.parametrize('make', [lambda path: None, Path.mkdir, Path.touch], ids=['nothing', 'empty', 'a file'])
+@pytest.mark.parametrize(
+    'make', [lambda path: None, Path.mkdir, Path.touch], ids=['nothing', 'empty', 'a file']
+)
 def test_what_is_no_engine(tmp_path: Path, make) -> None:  # type: ignore[no-untyped-def]
     make(tmp_path / 'engine')
     with pytest.raises(EngineFileError, match='engine directory'):
@@ -101,7 +103,9 @@ def test_build_that_stops_leaves_nothing_that_loads(
 
     monkeypatch.setattr('kosmos_ros.engine.build.export_onnx', stop)
     with pytest.raises(KeyboardInterrupt):
-        build_engine(checkpoint, tmp_path / 'out', runner='onnxruntime', precision='fp32', name='x')
+        build_engine(
+            checkpoint, tmp_path / 'out', runner='onnxruntime', precision='fp32', name='x'
+        )
     assert not (tmp_path / 'out').exists()
     with pytest.raises(EngineFileError):
         load_engine(tmp_path / 'out.partial')
@@ -116,4 +120,6 @@ def test_info_and_verify(engine: Path, capsys: pytest.CaptureFixture[str]) -> No
         file.write(b'x')
     assert main(['engine', 'verify', str(engine)]) == 1
     captured = capsys.readouterr()
-    assert captured.out == '' and captured.err.count('\n') == 1 and 'decoder.onnx' in captured.err
+    assert captured.out == ''
+    assert captured.err.count('\n') == 1
+    assert 'decoder.onnx' in captured.err

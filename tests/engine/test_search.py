@@ -23,7 +23,9 @@ def brute_force(upper: np.ndarray, lower: np.ndarray, top_k: int) -> list[tuple[
     return [(int(i // CELLS), int(i % CELLS), float(joint.flat[i])) for i in best]
 
 
-def run(upper: np.ndarray, lower: np.ndarray, top_k: int, step: int) -> tuple[list[tuple[int, int, float]], int]:
+def run(
+    upper: np.ndarray, lower: np.ndarray, top_k: int, step: int
+) -> tuple[list[tuple[int, int, float]], int]:
     search, opened = BoxSearch(upper, top_k), 0
     while len(cells := search.next_cells(step)):
         opened += len(cells)

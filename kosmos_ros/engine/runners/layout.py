@@ -1,4 +1,6 @@
-"""How tokens lie in caches: shared by all runners, so that masks and positions cannot differ between them."""
+"""How tokens lie in caches: shared by all runners, so that masks and positions cannot differ
+between them.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +11,8 @@ from kosmos_ros.engine.base import Tokens
 def visible(start: Tokens, new: int, shared: int, slots: int) -> npt.NDArray[np.bool_]:
     """Which slots each new token may look at: the whole prefix, its own row's past, and itself.
 
-    Slots behind a row's newest token hold padding or old tokens; they are hidden until they are overwritten.
+    Slots behind a row's newest token hold padding or old tokens; they are hidden until they are
+    overwritten.
 
     :param start: int64[B], slot of each row's first new token.
     :param new: new tokens per row, Q.
@@ -29,6 +32,8 @@ def positions(start: Tokens, new: int, shared: int) -> Tokens:
 
 
 def image_slots(ids: Tokens, image_token: int, latents: int) -> Tokens:
-    """Where in a single row [1,Q] the image embeddings go: the `latents` places behind each ``<image>``."""
+    """Where in a single row [1,Q] the image embeddings go: the `latents` places behind each
+    ``<image>``.
+    """
     begins = np.nonzero(ids[0] == image_token)[0] + 1
     return (begins[:, None] + np.arange(latents)).ravel()

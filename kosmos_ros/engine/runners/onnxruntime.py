@@ -42,10 +42,14 @@ class OnnxRuntimeRunner:
         self._decoder = _session(directory / 'decoder.onnx')
         self._embedding: Floats = np.load(directory / 'embedding.npy', allow_pickle=False)
         head = directory / 'head.npy'
-        self._head: Floats = np.load(head, allow_pickle=False) if head.exists() else self._embedding
+        self._head: Floats = (
+            np.load(head, allow_pickle=False) if head.exists() else self._embedding
+        )
         text = config.text
         self._scale = np.float32(np.sqrt(text.embed_dim) if text.scale_embedding else 1)
-        self._positions = sinusoidal_positions(text.max_position_embeddings, text.embed_dim, text.pad_token_id)
+        self._positions = sinusoidal_positions(
+            text.max_position_embeddings, text.embed_dim, text.pad_token_id
+        )
 
     def vision(self, pixels: Floats) -> Floats:
         """See `Runner.vision`: [1,K,D]."""
@@ -67,7 +71,9 @@ class OnnxRuntimeRunner:
             slots = image_slots(ids, self._image_token, self._config.latent_query_num)
             tokens[0, slots] = np.concatenate([cast(Floats, image)[0] for image in images])
         shared = _as_prefix(prefix) if prefix is not None else self._empty(rows=1, slots=0)
-        past = _KeyValues(self._empty(len(ids), ids.shape[1] + room), shared, np.zeros_like(lengths))
+        past = _KeyValues(
+            self._empty(len(ids), ids.shape[1] + room), shared, np.zeros_like(lengths)
+        )
         hidden, own = self._run(tokens, past)
         return hidden[np.arange(len(ids)), lengths - 1], _KeyValues(own, shared, lengths)
 
@@ -102,7 +108,9 @@ class OnnxRuntimeRunner:
 
     def _empty(self, rows: int, slots: int) -> Floats:
         text = self._config.text
-        return np.zeros((text.layers, 2, rows, text.attention_heads, slots, text.head_dim), np.float32)
+        return np.zeros(
+            (text.layers, 2, rows, text.attention_heads, slots, text.head_dim), np.float32
+        )
 
 
 def _as_prefix(past: KeyValues) -> Floats:

@@ -29,7 +29,9 @@ class TorchRunner:
     """Runs the network itself, in the type and on the device of its weights."""
 
     def __init__(self, network: Kosmos2, image_token: int) -> None:
-        """Take over a network; `image_token` is the id of ``<image>``, image embeddings go behind it."""
+        """Take over a network; `image_token` is the id of ``<image>``, image embeddings go behind
+        it.
+        """
         self._network = network.eval()
         self._image_token = image_token
         weight = network.text_model.lm_head.weight
@@ -62,7 +64,9 @@ class TorchRunner:
         empty = self._network.empty_cache(len(ids), ids.shape[1] + room)
         hidden, own = self._run(tokens, _KeyValues(empty, shared, np.zeros_like(lengths)))
         last = self._here(lengths - 1)
-        return hidden[torch.arange(len(ids), device=self._device), last], _KeyValues(own, shared, lengths)
+        return hidden[torch.arange(len(ids), device=self._device), last], _KeyValues(
+            own, shared, lengths
+        )
 
     @torch.inference_mode()
     def decode(self, ids: Tokens, past: KeyValues) -> tuple[Tensor, _KeyValues]:
