@@ -10,11 +10,11 @@ Start a child process with ``env=child_environment()``; call :func:`prepare` fir
 program; run any other command as ``python -m kosmos_ros.environment COMMAND ...``.
 """
 
+from collections.abc import Mapping
 import os
+from pathlib import Path
 import shutil
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 
 # The wheels' own start-up hook sets LD_LIBRARY_PATH and starts Python anew, unless it finds this.
 _BOOTSTRAPPED = '_ROS_WHEELS_BOOTSTRAP_COMPLETE'

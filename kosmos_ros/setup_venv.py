@@ -17,9 +17,9 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 def advice_on_python() -> str:
     """How to get on with another Python: one from the search path, if it has any."""
     for minor in (12, 13, 11, 10, 14):
-        name = 'python3.%d' % minor
+        name = f'python3.{minor}'
         if shutil.which(name):
-            return 'run the same make command with PYTHON=%s' % name
+            return f'run the same make command with PYTHON={name}'
     return 'install Python 3.10 to 3.14 and run the same make command with PYTHON=python3.12, say'
 
 
@@ -27,8 +27,8 @@ def main() -> int:
     """Check this Python, then hand over."""
     if not (3, 10) <= sys.version_info[:2] <= (3, 14):
         sys.stderr.write(
-            'kosmos_ros: Python %d.%d cannot run ROS 2 Kilted, which needs Python 3.10 to 3.14: %s\n'
-            % (sys.version_info[0], sys.version_info[1], advice_on_python())
+            f'kosmos_ros: this is Python {sys.version_info[0]}.{sys.version_info[1]}, and ROS 2 '
+            f'comes for Python 3.10 to 3.14: {advice_on_python()}\n'
         )
         return 2
     # Python has put this file's own folder first, where any module could shadow a standard one.

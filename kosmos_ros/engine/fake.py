@@ -87,7 +87,7 @@ class FakeEngine:
 
     @classmethod
     def from_file(cls, path: Path) -> 'FakeEngine':
-        """Read a script: JSON with `name`, `acts` (by expression), `otherwise`, `encode`.
+        """Read a script: JSON with `name`, `load_s`, `acts` (by expression), `otherwise`, `steps`, `encode`.
 
         An act has the fields of `Act`; `boxes` are lists of x0, y0, x1, y1, score, and `failure`
         is 'ClassName: text', a class of `kosmos_ros.errors` or of Python.
@@ -96,6 +96,7 @@ class FakeEngine:
         """
         try:
             script = json.loads(path.read_text(encoding='utf-8'))
+            time.sleep(script.get('load_s', 0.0))
             return cls(
                 {text: _act(words) for text, words in script.get('acts', {}).items()},
                 _act(script.get('otherwise', {})),
@@ -180,12 +181,12 @@ class _Alone:
 
 
 def _coloured(image: Image, colour: tuple[int, int, int]) -> tuple[Located, ...]:
-    """The box around all pixels within 48 grey levels of a colour; none, if there is no such pixel."""
-    near = (np.abs(image.astype(np.int16) - np.array(colour, np.int16)) < 48).all(axis=2)
+    """The box around all pixels within 48 grey levels of a colour; none without such a pixel."""
+    near = np.all(np.abs(image.astype(np.int16) - np.array(colour, np.int16)) < 48, axis=2)
     if not near.any():
         return ()
-    height, width = near.shape
-    rows, columns = near.any(axis=1).nonzero()[0], near.any(axis=0).nonzero()[0]
+    height, width = image.shape[:2]
+    rows, columns = np.flatnonzero(np.any(near, axis=1)), np.flatnonzero(np.any(near, axis=0))
     box = Box(
         float(columns[0] / width),
         float(rows[0] / height),

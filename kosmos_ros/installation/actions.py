@@ -1,15 +1,15 @@
 """What the stages of the set-up do."""
 
+from collections.abc import Callable
 import os
+from pathlib import Path
 import re
 import shutil
-from collections.abc import Callable
-from pathlib import Path
 
 from kosmos_ros.installation.exports import rewrite_exports
 from kosmos_ros.installation.failure import SetupError
 from kosmos_ros.installation.links import link_project
-from kosmos_ros.installation.place import Interpreter, interpreter_at, Place, running_interpreter
+from kosmos_ros.installation.place import Interpreter, Place, interpreter_at, running_interpreter
 from kosmos_ros.installation.processes import (
     CommandFailed,
     first_error,

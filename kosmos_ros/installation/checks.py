@@ -5,6 +5,7 @@ Every check returns quietly or raises :class:`SetupError` with the cure.
 
 import importlib.util
 import os
+from pathlib import Path
 import platform
 import shlex
 import shutil
@@ -12,7 +13,6 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from pathlib import Path
 
 from kosmos_ros.installation.failure import SetupError
 from kosmos_ros.installation.place import Interpreter
@@ -70,8 +70,8 @@ def check_room(folder: Path, gigabytes: float) -> None:
 
 def check_compilers(interpreter: Interpreter) -> None:
     """A C and a C++ compiler must be there, work, and find Python's headers."""
-    c_compiler = _compiler('CC', ('cc', 'gcc', 'clang'))
     cxx_compiler = _compiler('CXX', ('c++', 'g++', 'clang++'))
+    c_compiler = _compiler('CC', ('cc', 'gcc', 'clang'))
     if not (interpreter.include / 'Python.h').is_file():
         raise SetupError(
             f'the C headers of {interpreter.name} are missing: install them '
@@ -115,9 +115,9 @@ def _compile(command: list[str], scratch: str) -> None:
     except OSError as error:
         raise SetupError(f'the compiler {command[0]!r} does not start: {error}') from error
     if result.returncode:
-        said = next((line for line in result.stderr.splitlines() if 'error' in line), '')
+        said = next((line for line in result.stderr.splitlines() if 'error' in line), 'no reason')
         raise SetupError(
-            f'the compiler {command[0]!r} cannot build a program of one line ({said.strip()}): '
+            f'the compiler {command[0]!r} cannot build a small program ("{said.strip()}"): '
             f'{_BUILD_TOOLS}'
         )
 

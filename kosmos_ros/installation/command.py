@@ -1,22 +1,22 @@
 """The command line of the set-up."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 import errno
 import fcntl
 import os
+from pathlib import Path
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 from kosmos_ros.installation import checks
 from kosmos_ros.installation.failure import SetupError
 from kosmos_ros.installation.place import Interpreter, Place, running_interpreter
 from kosmos_ros.installation.report import Report
-from kosmos_ros.installation.stages import plan, Stage, Stamps
+from kosmos_ros.installation.stages import Stage, Stamps, plan
 
 _BUILT = {'vision_msgs', 'kosmos_ros_msgs'}
 _SUPPORTED = ((3, 10), (3, 14))
@@ -116,7 +116,7 @@ def _advice(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return 'the disk is full: make room and run the same command again'
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f'{error.filename} cannot be written: check who owns it, and that the disk allows it'
+        return f'{error.filename} cannot be written: check who owns it and how it is mounted'
     return f'{error}: mend this and run the same command again'
 
 

@@ -6,8 +6,8 @@ CMake refuses to use a target whose include folders do not exist, so both are re
 machine's, once after each installation.
 """
 
-import re
 from pathlib import Path
+import re
 
 _HEADERS = re.compile(r'/opt/python/cp\d+-cp\d+t?/include/python3\.\d+t?')
 _PACKAGES = re.compile(r'/opt/python/cp\d+-cp\d+t?/lib/python3\.\d+t?/site-packages')

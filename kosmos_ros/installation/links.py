@@ -21,7 +21,7 @@ from kosmos_ros.environment import prepare
 
 prepare()
 
-from {module} import {function}  # noqa: E402
+from {module} import {function}
 
 sys.exit({function}())
 """

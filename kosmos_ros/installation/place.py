@@ -1,11 +1,11 @@
 """Where the set-up puts things, and which Python it serves."""
 
+from dataclasses import dataclass
 import json
+from pathlib import Path
 import subprocess
 import sys
 import sysconfig
-from dataclasses import dataclass
-from pathlib import Path
 
 _DESCRIBE = (
     'import json, sys, sysconfig;'

@@ -1,10 +1,10 @@
 """Running the programs that do the work: everything they say goes to the log."""
 
+from collections.abc import Callable, Mapping
 import os
+from pathlib import Path
 import re
 import subprocess
-from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from kosmos_ros.environment import environment_for
 from kosmos_ros.installation.failure import SetupError
@@ -39,7 +39,7 @@ def run(place: Place, command: list[str], progress: Progress) -> None:
     with place.log.open('a', encoding='utf-8') as log:
         log.write(f'\n$ {" ".join(command)}\n')
         log.flush()
-        process = subprocess.Popen(
+        with subprocess.Popen(
             command,
             cwd=place.venv,
             env=_environment(place.venv, os.environ),
@@ -48,17 +48,15 @@ def run(place: Place, command: list[str], progress: Progress) -> None:
             stderr=subprocess.STDOUT,
             encoding='utf-8',
             errors='replace',
-        )
-        try:
-            for line in process.stdout or ():
-                log.write(line)
-                lines.append(line)
-                progress(line)
-        except BaseException:
-            process.terminate()
-            raise
-        finally:
-            process.wait()
+        ) as process:
+            try:
+                for line in process.stdout or ():
+                    log.write(line)
+                    lines.append(line)
+                    progress(line)
+            except BaseException:
+                process.terminate()
+                raise
     if process.returncode:
         raise CommandFailed(''.join(lines))
 

@@ -1,8 +1,8 @@
 """What people see of the set-up: a line for each stage, with the seconds that it took."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+import time
 from typing import TextIO
 
 _WIDTH = 56  # of everything before the seconds

@@ -4,12 +4,12 @@ A stage's key is a hash of everything that it depends on, the keys of earlier st
 When a stage has ended well, its key is written down; it is fresh as long as both are equal.
 """
 
-import hashlib
-import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+import hashlib
+import json
+import os
 from pathlib import Path
 
 from kosmos_ros.installation.actions import Actions
@@ -20,7 +20,7 @@ _REVISION = '1'  # to be raised when a stage does something else with the same f
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One step: ``action`` makes true what ``key`` stands for, and is given a way to say how far."""
+    """One step: ``action`` makes true what ``key`` stands for, telling how far it has come."""
 
     name: str
     title: str

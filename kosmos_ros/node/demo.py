@@ -1,4 +1,6 @@
-"""`make demo`: simulated camera and node as processes of their own, and questions to them over DDS from this one."""
+"""`make demo`: simulated camera and node as processes of their own, and questions to them over DDS
+from this one.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +24,7 @@ from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
-from kosmos_ros.drawing import annotate, Annotation
+from kosmos_ros.drawing import Annotation, annotate
 from kosmos_ros.environment import child_environment
 from kosmos_ros.errors import KosmosError, Status
 from kosmos_ros.limits import Limits
@@ -34,7 +36,8 @@ _QUESTIONS = 6
 _HITS_WANTED = 5
 _START_S = 60.0
 _ANSWER_S = 20.0
-# DDS adds 250 ports per domain to this one (DDSI-RTPS 2.5, 9.6.2.3); up to 101 they stay below Linux's ephemeral ports.
+# DDS adds 250 ports per domain to this one (DDSI-RTPS 2.5, 9.6.2.3); up to 101 they stay below
+# Linux's ephemeral ports.
 _DISCOVERY_PORT, _PORTS_PER_DOMAIN, _LAST_DOMAIN = 7400, 250, 101
 # Not answers but a camera or a node that is still starting.
 _STARTING = {Status.NOT_ACTIVE, Status.NO_IMAGE, Status.STALE_IMAGE}
@@ -61,7 +64,9 @@ def run_demo(seed: int, picture: Path) -> int:
     :raises DemoError: when a process dies or does not answer in time.
     """
     if not picture.parent.is_dir():
-        raise DemoError(f'{picture.parent} is not a directory; choose another place for the picture')
+        raise DemoError(
+            f'{picture.parent} is not a directory; choose another place for the picture'
+        )
     domain = _domain()
     os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
     questions = questions_for(seed, _QUESTIONS)
@@ -83,7 +88,9 @@ def run_demo(seed: int, picture: Path) -> int:
         'calls': len(answers),
         'ok': ok,
         'iou50': hits,
-        'inference_ms_p50': round(median(answer.response.timing.inference_ms for answer in answers), 2),
+        'inference_ms_p50': round(
+            median(answer.response.timing.inference_ms for answer in answers), 2
+        ),
         'total_ms_p50': round(median(answer.response.timing.total_ms for answer in answers), 2),
         'engine': answers[0].response.engine,
         'image': str(picture.resolve()),
@@ -93,16 +100,28 @@ def run_demo(seed: int, picture: Path) -> int:
 
 
 class _Process:
-    """A module of `kosmos_ros.node` as a process; its output goes to a file that is shown when it fails."""
+    """A module of `kosmos_ros.node` as a process; its output goes to a file that is shown when it
+    fails.
+    """
 
     def __init__(self, module: str, arguments: list[str], logs: Path) -> None:
         self._module, self._log = module, logs / f'{module}.log'
-        self._command = [sys.executable, '-m', f'kosmos_ros.node.{module}', '--ros-args', *arguments]
+        self._command = [
+            sys.executable,
+            '-m',
+            f'kosmos_ros.node.{module}',
+            '--ros-args',
+            *arguments,
+        ]
 
     def __enter__(self) -> '_Process':
         with self._log.open('wb') as log:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=child_environment()
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=child_environment(),
             )
         return self
 
@@ -118,7 +137,9 @@ class _Process:
         """:raises DemoError: with the last line that the process wrote, when it has ended."""
         if (code := self._process.poll()) is not None:
             lines = self._log.read_text(errors='replace').strip().splitlines() or ['(no output)']
-            raise DemoError(f'kosmos_ros.node.{self._module} ended with exit code {code}: {lines[-1]}')
+            raise DemoError(
+                f'kosmos_ros.node.{self._module} ended with exit code {code}: {lines[-1]}'
+            )
 
 
 @contextmanager
@@ -187,13 +208,15 @@ class _Asker:
             process.check()
         if time.monotonic() > deadline:
             raise DemoError(
-                f'{what} in time; processes on this machine must be able to exchange UDP packets on the loopback '
-                'interface (look for a firewall), or choose another ROS_DOMAIN_ID'
+                f'{what} in time; processes on this machine must be able to exchange UDP packets '
+                'on the loopback interface (look for a firewall), or choose another ROS_DOMAIN_ID'
             )
 
 
 def _domain() -> int:
-    """The user's ROS_DOMAIN_ID, else one whose discovery port nobody on this machine has opened."""
+    """The user's ROS_DOMAIN_ID, else one whose discovery port nobody on this machine has
+    opened.
+    """
     chosen = os.environ.get('ROS_DOMAIN_ID', '')
     if chosen:
         if not chosen.isdecimal() or int(chosen) > _LAST_DOMAIN:
@@ -208,19 +231,27 @@ def _domain() -> int:
             except OSError:
                 continue
         return domain
-    raise DemoError('all ROS domains are in use on this machine; stop some ROS processes or set ROS_DOMAIN_ID')
+    raise DemoError(
+        'all ROS domains are in use on this machine; stop some ROS processes or set ROS_DOMAIN_ID'
+    )
 
 
 def _print_table(answers: list[Answer]) -> None:
     width = max(len(answer.asked.expression) for answer in answers)
-    print(f'\n{"expression":<{width}}  {"box x0 y0 x1 y1 (px)":<20} {"score":>6} {"IoU":>5} {"age ms":>7} {"ms":>6}')
+    figures = f'{"score":>6} {"IoU":>5} {"age ms":>7} {"ms":>6}'
+    print(f'\n{"expression":<{width}}  {"box x0 y0 x1 y1 (px)":<20} {figures}')
     for answer in answers:
         timing, box = answer.response.timing, answer.box
-        corners = ' '.join(f'{v:4.0f}' for v in (box.x0, box.y0, box.x1, box.y1)) if box else answer.response.message
-        print(
-            f'{answer.asked.expression:<{width}}  {corners:<20} {answer.score:6.2f} {answer.iou:5.2f} '
+        corners = (
+            ' '.join(f'{v:4.0f}' for v in (box.x0, box.y0, box.x1, box.y1))
+            if box
+            else answer.response.message
+        )
+        figures = (
+            f'{answer.score:6.2f} {answer.iou:5.2f} '
             f'{timing.image_age_ms:7.0f} {timing.total_ms:6.1f}'
         )
+        print(f'{answer.asked.expression:<{width}}  {corners:<20} {figures}')
 
 
 def _draw(image: np.ndarray, answers: list[Answer], path: Path) -> None:
@@ -228,7 +259,12 @@ def _draw(image: np.ndarray, answers: list[Answer], path: Path) -> None:
     annotations = [
         Annotation(
             answer.asked.expression,
-            Box(answer.box.x0 / width, answer.box.y0 / height, answer.box.x1 / width, answer.box.y1 / height),
+            Box(
+                answer.box.x0 / width,
+                answer.box.y0 / height,
+                answer.box.x1 / width,
+                answer.box.y1 / height,
+            ),
             answer.score,
         )
         for answer in answers

@@ -1,11 +1,11 @@
 """Everything that can truly be said about one thing in a view, and the many ways to say it.
 
-A name is an article, at most one size, at most one colour and a noun (a shape, or 'object').  It is used only when it
-names exactly one thing, alone or with 'left-most', 'nearest', ... or with a relation to another thing that has a name
-of its own.  Left and right are the viewer's, by the middle of the visible box; near and far are distances from the
-camera.  Where a comparison is close, nothing is said.
+A name is an article, at most one size, at most one colour and a noun (a shape, or 'object').  It
+is used only where it means exactly one thing: alone, with 'left-most', 'nearest' and so on, or
+with a relation to another thing that has a name of its own.  Left and right are the viewer's, by
+the middle of the visible box; near and far are distances from the camera.  Where a comparison is
+close, nothing is said.
 """
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,22 +13,32 @@ from dataclasses import dataclass
 import numpy as np
 
 from kosmos_ros.tabletop.render import Seen, View
-from kosmos_ros.tabletop.world import COLOURS, SHAPES
+from kosmos_ros.tabletop.things import COLOURS, SHAPES
 
 KINDS = ('attribute', 'shape', 'size', 'extreme', 'relation')
-CLEAR_SIDE = .07                # of the image width: closer middles are neither left nor right of each other
-CLEAR_DEPTH_M = .07             # closer distances are neither in front nor behind
+# Of the image's width: things whose middles are closer are neither left nor right of each other.
+CLEAR_SIDE = 0.07
+# Things whose distances are closer are neither in front of nor behind each other.
+CLEAR_DEPTH_M = 0.07
 
 EXTREMES: dict[str, tuple[str, ...]] = {
-    'left': ('left-most', 'leftmost', 'left most'), 'right': ('right-most', 'rightmost', 'right most'),
-    'near': ('nearest', 'closest'), 'far': ('farthest', 'furthest')}
+    'left': ('left-most', 'leftmost', 'left most'),
+    'right': ('right-most', 'rightmost', 'right most'),
+    'near': ('nearest', 'closest'),
+    'far': ('farthest', 'furthest'),
+}
 RELATIONS: dict[str, tuple[str, ...]] = {
-    'left': ('left of', 'to the left of'), 'right': ('right of', 'to the right of'),
-    'near': ('in front of',), 'far': ('behind',)}
+    'left': ('left of', 'to the left of'),
+    'right': ('right of', 'to the right of'),
+    'near': ('in front of',),
+    'far': ('behind',),
+}
 SIZES: dict[str, tuple[str, ...]] = {'small': ('small', 'little'), 'large': ('large', 'big')}
 NOUNS = ('object', 'thing')
+# Second names of the shapes, used now and then.
 ALSO: dict[str, str] = {'ball': 'sphere', 'box': 'cube', 'ring': 'donut', 'cone': 'cone'}
-"""Second names of the shapes, used now and then."""
+_ALSO_SHARE = 0.12
+_NEEDED_SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +52,23 @@ class Name:
     def fits(self, seen: Seen) -> bool:
         """Whether the words are true of a thing."""
         thing = seen.thing
-        return (self.size in (None, thing.size) and self.colour in (None, thing.colour)
-                and self.shape in (None, thing.shape))
+        return (
+            self.size in (None, thing.size)
+            and self.colour in (None, thing.colour)
+            and self.shape in (None, thing.shape)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What an expression says, apart from the choice among synonyms; `target` indexes the view's things.
-
-    `needed` is False where a shorter expression would have done.
-    """
+    """What an expression says, whatever the synonyms."""
 
     kind: str
     name: Name
-    target: int
-    needed: bool
-    direction: str | None = None         # of an extreme or a relation: left, right, near, far
-    landmark: Name | None = None         # the other thing of a relation
+    target: int  # index of the thing in the view
+    needed: bool  # False where fewer words would have done
+    direction: str | None = None  # of an extreme or a relation: left, right, near, far
+    landmark: Name | None = None  # the other thing of a relation
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +83,7 @@ class Expression:
 def meanings(view: View) -> list[Meaning]:
     """All that can be said of single things of a view."""
     names = _names(view.things)
-    found = list[Meaning]()
+    found: list[Meaning] = []
     for name, fitting in names.items():
         if len(fitting) == 1:
             kind, needed = _kind_of_name(name, names)
@@ -86,14 +96,17 @@ def meanings(view: View) -> list[Meaning]:
 
 def say(meaning: Meaning, rng: np.random.Generator) -> str:
     """One of the ways to put a meaning into words."""
-    words = [str(rng.choice(('the', 'the', 'the', '', 'a')))] if meaning.kind != 'extreme' else \
-        [str(rng.choice(('the', 'the', '')))]
+    articles = ('the', 'the', '') if meaning.kind == 'extreme' else ('the', 'the', 'the', '', 'a')
+    words = [str(rng.choice(articles))]
     if meaning.kind == 'extreme' and meaning.direction:
         words.append(str(rng.choice(EXTREMES[meaning.direction])))
     words.append(_say_name(meaning.name, rng))
     if meaning.kind == 'relation' and meaning.direction and meaning.landmark:
-        words += [str(rng.choice(RELATIONS[meaning.direction])), str(rng.choice(('the', 'the', 'the', ''))),
-                  _say_name(meaning.landmark, rng)]
+        words += [
+            str(rng.choice(RELATIONS[meaning.direction])),
+            str(rng.choice(('the', 'the', 'the', ''))),
+            _say_name(meaning.landmark, rng),
+        ]
     return ' '.join(word for word in words if word)
 
 
@@ -114,17 +127,26 @@ def expressions(view: View) -> list[Expression]:
 
 
 def choose(found: Sequence[Meaning], rng: np.random.Generator, kind: str) -> Meaning | None:
-    """One meaning of a kind, mostly one that needs all its words; None where the view has none of that kind."""
+    """A meaning of a kind, mostly one that needs all its words; None where there is none."""
     of_kind = [m for m in found if m.kind == kind]
     needed = [m for m in of_kind if m.needed]
-    pool = needed if needed and (len(needed) == len(of_kind) or rng.random() < .8) else of_kind
+    pool = (
+        needed
+        if needed and (len(needed) == len(of_kind) or rng.random() < _NEEDED_SHARE)
+        else of_kind
+    )
     return pool[int(rng.integers(len(pool)))] if pool else None
 
 
 def _names(things: Sequence[Seen]) -> dict[Name, list[int]]:
     """All names that fit at least one thing, and the things they fit."""
-    names = dict.fromkeys(Name(size, colour, shape) for seen in things for size in (None, seen.thing.size)
-                          for colour in (None, seen.thing.colour) for shape in (None, seen.thing.shape))
+    names = dict.fromkeys(
+        Name(size, colour, shape)
+        for seen in things
+        for size in (None, seen.thing.size)
+        for colour in (None, seen.thing.colour)
+        for shape in (None, seen.thing.shape)
+    )
     return {name: [i for i, seen in enumerate(things) if name.fits(seen)] for name in names}
 
 
@@ -139,17 +161,26 @@ def _kind_of_name(name: Name, names: dict[Name, list[int]]) -> tuple[str, bool]:
 
 
 def _orders(view: View) -> dict[str, tuple[Callable[[Seen], float], float]]:
-    """For each direction: what is least for the thing that lies most in that direction, and what is a clear difference."""
+    """For each direction a measure, least for the thing that lies furthest that way, and what
+    counts as a clear difference.
+    """
     clear_px = CLEAR_SIDE * view.camera.width
-    return {'left': (lambda s: (s.box_px[0] + s.box_px[2]) / 2, clear_px),
-            'right': (lambda s: -(s.box_px[0] + s.box_px[2]) / 2, clear_px),
-            'near': (lambda s: s.distance_m, CLEAR_DEPTH_M), 'far': (lambda s: -s.distance_m, CLEAR_DEPTH_M)}
+    return {
+        'left': (_middle_px, clear_px),
+        'right': (lambda seen: -_middle_px(seen), clear_px),
+        'near': (lambda seen: seen.distance_m, CLEAR_DEPTH_M),
+        'far': (lambda seen: -seen.distance_m, CLEAR_DEPTH_M),
+    }
+
+
+def _middle_px(seen: Seen) -> float:
+    return (seen.box_px[0] + seen.box_px[2]) / 2
 
 
 def _extremes(view: View, name: Name, fitting: list[int]) -> list[Meaning]:
     if len(fitting) < 2 or name.size:
         return []
-    found = list[Meaning]()
+    found: list[Meaning] = []
     for direction, (measure, clear) in _orders(view).items():
         first, second = sorted(fitting, key=lambda i: measure(view.things[i]))[:2]
         if measure(view.things[second]) - measure(view.things[first]) >= clear:
@@ -157,35 +188,51 @@ def _extremes(view: View, name: Name, fitting: list[int]) -> list[Meaning]:
     return found
 
 
-def _relations(view: View, name: Name, fitting: list[int], names: dict[Name, list[int]]) -> list[Meaning]:
-    """Only where one fitting thing is clearly on that side of the landmark and every other clearly is not."""
-    found = list[Meaning]()
+def _relations(
+    view: View, name: Name, fitting: list[int], names: dict[Name, list[int]]
+) -> list[Meaning]:
+    """Where one fitting thing is clearly on that side of a landmark, and all others are not."""
+    found: list[Meaning] = []
+    if name.size:
+        return found
     for landmark, marked in names.items():
         if len(marked) != 1 or landmark.shape is None or marked == fitting:
             continue
         others = [i for i in fitting if i != marked[0]]
+        if name.shape is None and len(others) < 2:
+            continue
+        plainer = Name(None, landmark.colour, landmark.shape)
+        needed = len(fitting) > 1 and not (landmark.size and len(names[plainer]) == 1)
         for direction, (measure, clear) in _orders(view).items():
-            before = {i: measure(view.things[marked[0]]) - measure(view.things[i]) for i in others}
-            sure = [i for i in others if before[i] >= clear]
-            if len(sure) == 1 and all(before[i] <= 0 for i in others if i != sure[0]):
-                needed = len(fitting) > 1 and not (landmark.size and len(names[Name(None, landmark.colour,
-                                                                                    landmark.shape)]) == 1)
-                if name.size is None and (name.shape or len(others) > 1):
-                    found.append(Meaning('relation', name, sure[0], needed, direction, landmark))
+            here = measure(view.things[marked[0]])
+            before = [here - measure(view.things[i]) for i in others]
+            sure = [i for i, lead in zip(others, before, strict=True) if lead >= clear]
+            if len(sure) == 1 and sum(lead > 0 for lead in before) == 1:
+                found.append(Meaning('relation', name, sure[0], needed, direction, landmark))
     return found
 
 
 def _say_name(name: Name, rng: np.random.Generator) -> str:
     words = [str(rng.choice(SIZES[name.size]))] if name.size else []
-    noun = str(rng.choice(NOUNS)) if name.shape is None else name.shape if rng.random() < .88 else ALSO[name.shape]
-    return ' '.join([*words, *([name.colour] if name.colour else []), noun])
+    if name.colour:
+        words.append(name.colour)
+    if name.shape is None:
+        words.append(str(rng.choice(NOUNS)))
+    else:
+        words.append(ALSO[name.shape] if rng.random() >= 1 - _ALSO_SHARE else name.shape)
+    return ' '.join(words)
 
 
 def _plain_name(name: Name) -> list[str]:
     return [word for word in (name.size, name.colour, name.shape or NOUNS[0]) if word]
 
 
-WORDS: tuple[str, ...] = tuple(dict.fromkeys(
-    word for phrase in ('the', 'a', *COLOURS, *SHAPES, *ALSO.values(), *NOUNS, *sum(SIZES.values(), ()), *sum(EXTREMES.values(), ()),
-                        *sum(RELATIONS.values(), ())) for word in phrase.replace('-', ' ').split()))
-"""Every word of the language, after normalisation (a hyphen is a space)."""
+def _all_words() -> tuple[str, ...]:
+    synonyms = [*SIZES.values(), *EXTREMES.values(), *RELATIONS.values()]
+    phrases = ['the', 'a', *COLOURS, *SHAPES, *ALSO.values(), *NOUNS]
+    phrases += [phrase for group in synonyms for phrase in group]
+    return tuple(dict.fromkeys(' '.join(phrases).replace('-', ' ').split()))
+
+
+# Every word of the language, a hyphen being a space.
+WORDS = _all_words()

@@ -1,9 +1,8 @@
 """Muon: momentum whose every step is made an orthogonal matrix, by Newton-Schulz iterations.
 
-Keller Jordan, https://kellerjordan.github.io/posts/muon/.  Matrices of one shape are treated in one batched product,
-which on a CPU is several times faster than one at a time.
+Keller Jordan, https://kellerjordan.github.io/posts/muon/.  Matrices of one shape share a batched
+product, which on a CPU is several times faster than one at a time.
 """
-from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -18,8 +17,17 @@ ITERATIONS = 5
 class Muon(torch.optim.Optimizer):
     """For the weight matrices inside a transformer's layers; everything else wants AdamW."""
 
-    def __init__(self, parameters: Sequence[nn.Parameter], rate: float, momentum: float = .95, decay: float = .01) -> None:
-        super().__init__([{'params': list(parameters), 'peak': rate}], {'lr': rate, 'momentum': momentum, 'decay': decay})
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        rate: float,
+        momentum: float = 0.95,
+        decay: float = 0.01,
+    ) -> None:
+        super().__init__(
+            [{'params': list(parameters), 'peak': rate}],
+            {'lr': rate, 'momentum': momentum, 'decay': decay},
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -33,7 +41,9 @@ class Muon(torch.optim.Optimizer):
             for alike in shapes.values():
                 self._step_alike(alike, group['lr'], group['momentum'], group['decay'])
 
-    def _step_alike(self, parameters: list[nn.Parameter], rate: float, momentum: float, decay: float) -> None:
+    def _step_alike(
+        self, parameters: list[nn.Parameter], rate: float, momentum: float, decay: float
+    ) -> None:
         ahead = list[Tensor]()
         for parameter in parameters:
             gradient = parameter.grad
@@ -45,7 +55,7 @@ class Muon(torch.optim.Optimizer):
             ahead.append(step if step.shape[0] <= step.shape[1] else step.T)
         for parameter, step in zip(parameters, orthogonal(torch.stack(ahead)), strict=True):
             tall = parameter.shape[0] > parameter.shape[1]
-            scale = max(1., parameter.shape[0] / parameter.shape[1]) ** .5
+            scale = max(1.0, parameter.shape[0] / parameter.shape[1]) ** 0.5
             parameter.mul_(1 - rate * decay).add_(step.T if tall else step, alpha=-rate * scale)
 
 

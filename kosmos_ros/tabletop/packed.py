@@ -1,48 +1,61 @@
 """The network's forward pass for training: several questions about one picture in one row.
 
-The same modules and the same mathematics as `Kosmos2.decoder` over one cache per question; only the order of the work
-differs.  Attention is written out: on a CPU the backward pass of torch's fused attention was three times slower.
+The same modules and the same mathematics as ``Kosmos2.decoder`` with one cache per question.
+Attention is written out: on a CPU the backward pass of torch's fused attention took three times as
+long.
 """
-from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+import torch.nn.functional as F
 
-from kosmos_ros.model.network import Kosmos2, merge_heads
+from kosmos_ros.model.boxes import CELLS
+from kosmos_ros.model.network import DecoderLayer, Kosmos2, merge_heads
 
-SLOTS_FROM = 2                   # the image's embeddings stand behind <s> and <image>
+# The image's embeddings stand behind <s> and <image>.
+_BEFORE_IMAGE = 2
+_HIDDEN = -1e9
 
 
-def decode_packed(model: Kosmos2, ids: Tensor, positions: Tensor, segments: Tensor, image: Tensor) -> Tensor:
-    """Hidden states [B, L, D] after the last LayerNorm.
+def decode_packed(
+    model: Kosmos2, ids: Tensor, positions: Tensor, segments: Tensor, image: Tensor
+) -> Tensor:
+    """Hidden states [B,L,D] after the last LayerNorm.
 
-    :param ids: int64[B, L].
-    :param positions: int64[B, L], each token's place in its own question, from 0.
-    :param segments: int64[B, L]; 0 is the prefix that everybody sees, equal numbers see each other, causally.
-    :param image: [B, K, D], from `Kosmos2.vision`.
+    :param ids: int64[B,L].
+    :param positions: int64[B,L], each token's place in its own question, from 0.
+    :param segments: int64[B,L]; tokens see earlier ones of their own segment and of segment 0.
+    :param image: [B,K,D], from ``Kosmos2.vision``.
     """
     decoder = model.decoder
     words = decoder.embed_tokens(ids)
-    tokens = torch.cat([words[:, :SLOTS_FROM], image.to(words.dtype), words[:, SLOTS_FROM + image.shape[1]:]], 1)
-    x = decoder.embed(tokens, positions)
-    length = ids.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
-    seen = causal & ((segments[:, :, None] == segments[:, None, :]) | (segments[:, None, :] == 0))
-    mask = torch.zeros(seen.shape, dtype=torch.float32, device=ids.device).masked_fill_(~seen, -1e9)[:, None]
-    for layer in decoder.layers:
+    after_image = _BEFORE_IMAGE + image.shape[1]
+    parts = [words[:, :_BEFORE_IMAGE], image.to(words.dtype), words[:, after_image:]]
+    x = decoder.embed(torch.cat(parts, 1), positions)
+    mask = _mask(segments)
+    for layer in cast(Iterable[DecoderLayer], decoder.layers):
         attention = layer.self_attn
         normed = layer.self_attn_layer_norm(x)
         q = attention.queries(normed)
         k, v = attention.keys_values(normed)
         weights = ((q @ k.transpose(-1, -2)).float() + mask).softmax(-1).to(q.dtype)
-        mixed = weights @ v
-        x = x + attention.out_proj(attention.inner_attn_ln(merge_heads(mixed)))
+        x = x + attention.out_proj(attention.inner_attn_ln(merge_heads(weights @ v)))
         x = x + layer.ffn(layer.final_layer_norm(x))
-    hidden: Tensor = decoder.layer_norm(x)
-    return hidden
+    return decoder.layer_norm(x)
 
 
 def location_logits(model: Kosmos2, hidden: Tensor) -> Tensor:
-    """Logits [..., 1024] of the location tokens, the last 1024 of the vocabulary."""
-    return F.linear(hidden, model.text_model.lm_head.weight[-1024:])
+    """Logits [...,1024] of the location tokens, which are the end of the vocabulary."""
+    return F.linear(hidden, model.text_model.lm_head.weight[-CELLS:])
+
+
+def _mask(segments: Tensor) -> Tensor:
+    """What to add to scores: float32[B,1,L,L]."""
+    length = segments.shape[1]
+    before = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
+    own_or_prefix = (segments[:, :, None] == segments[:, None]) | (segments[:, None] == 0)
+    mask = torch.zeros(own_or_prefix.shape, device=segments.device)
+    return mask.masked_fill_(~(before & own_or_prefix), _HIDDEN)[:, None]

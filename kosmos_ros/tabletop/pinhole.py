@@ -2,13 +2,12 @@
 
 World frame: x to the right, y away from the camera, z up; the table top is z = 0; metres.
 Camera frame (ROS optical): x right, y down, z along the optical axis.
-Pixel coordinates follow `sensor_msgs/CameraInfo`: integers are pixel centres.  Boxes use pixel edges instead, so that
-pixel i covers [i, i + 1).
+Intrinsics follow ``sensor_msgs/CameraInfo``: whole numbers are pixel centres.  Boxes and projected
+points use pixel edges instead, so that pixel i covers [i, i + 1).
 """
-from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,28 +27,29 @@ class Intrinsics:
     width: int
     height: int
 
-    def scaled(self, width: int, height: int) -> Intrinsics:
-        """The same camera read out at another resolution, also with another aspect (a squashed image)."""
-        sx, sy = width / self.width, height / self.height
-        return Intrinsics(self.fx * sx, self.fy * sy, (self.cx + .5) * sx - .5, (self.cy + .5) * sy - .5, width, height)
+    def scaled(self, width: int, height: int) -> 'Intrinsics':
+        """The same camera at another resolution, also of another aspect (a squashed image)."""
+        x, y = width / self.width, height / self.height
+        cx, cy = (self.cx + 0.5) * x - 0.5, (self.cy + 0.5) * y - 0.5
+        return Intrinsics(self.fx * x, self.fy * y, cx, cy, width, height)
 
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where the camera is: `position_m` in the world; rows of `world_to_camera` are its right, down and forward axes."""
+    """Where the camera is, and its right, down and forward axes as rows of `world_to_camera`."""
 
     position_m: Doubles
     world_to_camera: Doubles
 
 
-CAMERA = Intrinsics(615., 615., 319.5, 239.5, 640, 480)
+CAMERA = Intrinsics(615.0, 615.0, 319.5, 239.5, 640, 480)
 """The demo's camera: 640x480, 55 degrees wide."""
 
 
-def looking_at(position_m: Doubles, target_m: Doubles, roll_rad: float = 0.) -> Pose:
-    """A camera at `position_m` [3] whose optical axis meets `target_m` [3], turned by `roll_rad` about that axis."""
+def looking_at(position_m: Doubles, target_m: Doubles, roll_rad: float = 0.0) -> Pose:
+    """A camera at `position_m` [3] whose optical axis meets `target_m` [3], turned about it."""
     forward = (target_m - position_m) / np.linalg.norm(target_m - position_m)
-    right = np.cross(forward, [0., 0., 1.])
+    right = np.cross(forward, [0.0, 0.0, 1.0])
     right /= np.linalg.norm(right)
     down = np.cross(forward, right)
     c, s = math.cos(roll_rad), math.sin(roll_rad)
@@ -57,15 +57,16 @@ def looking_at(position_m: Doubles, target_m: Doubles, roll_rad: float = 0.) -> 
 
 
 def project(points_m: Doubles, pose: Pose, camera: Intrinsics) -> Doubles:
-    """World points [N, 3] to [N, 3]: x and y in pixel-edge coordinates, depth along the optical axis in metres."""
+    """World points [N,3] to x and y in pixels, and depth along the axis in metres, [N,3]."""
     seen = (points_m - pose.position_m) @ pose.world_to_camera.T
     depth = seen[:, 2]
-    return np.stack([seen[:, 0] / depth * camera.fx + camera.cx + .5,
-                     seen[:, 1] / depth * camera.fy + camera.cy + .5, depth], 1)
+    x = seen[:, 0] / depth * camera.fx + camera.cx + 0.5
+    y = seen[:, 1] / depth * camera.fy + camera.cy + 0.5
+    return np.stack([x, y, depth], 1)
 
 
 def rays(pose: Pose, camera: Intrinsics) -> Floats:
-    """World directions [H, W, 3] of all pixels, scaled so that a ray parameter is depth along the optical axis."""
+    """World directions [H,W,3] of all pixels, so long that a ray parameter is depth in metres."""
     x = (np.arange(camera.width) - camera.cx) / camera.fx
     y = (np.arange(camera.height) - camera.cy) / camera.fy
     right, down, forward = pose.world_to_camera
@@ -74,8 +75,9 @@ def rays(pose: Pose, camera: Intrinsics) -> Floats:
 
 
 def on_table(x_px: float, y_px: float, pose: Pose, camera: Intrinsics) -> tuple[float, float]:
-    """World x and y in metres of the table point seen at pixel-edge coordinates (x_px, y_px)."""
-    seen = np.array([(x_px - .5 - camera.cx) / camera.fx, (y_px - .5 - camera.cy) / camera.fy, 1.])
-    direction = seen @ pose.world_to_camera
+    """World x and y in metres of the table point seen at a place in the image."""
+    x = (x_px - 0.5 - camera.cx) / camera.fx
+    y = (y_px - 0.5 - camera.cy) / camera.fy
+    direction = np.array([x, y, 1.0]) @ pose.world_to_camera
     point = pose.position_m - direction * (pose.position_m[2] / direction[2])
     return float(point[0]), float(point[1])

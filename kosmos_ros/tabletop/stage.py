@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kosmos_ros.tabletop.language import choose, KINDS, meanings, plainly
+from kosmos_ros.tabletop.language import KINDS, choose, meanings, plainly
 from kosmos_ros.tabletop.pinhole import CAMERA
-from kosmos_ros.tabletop.render import render, View
+from kosmos_ros.tabletop.render import View, render
 from kosmos_ros.tabletop.world import draw_scene
 
 _FEWEST_THINGS = 5
@@ -36,7 +36,9 @@ def view_for(seed: int) -> View:
 
 
 def questions_for(seed: int, count: int) -> list[Asked]:
-    """`count` different expressions about the view of a seed, of as many kinds as it has, in plain words."""
+    """`count` different expressions about the view of a seed, of as many kinds as it has, in plain
+    words.
+    """
     view, rng = view_for(seed), np.random.default_rng([_STREAM, seed, 1])
     found = meanings(view)
     asked: dict[str, Asked] = {}

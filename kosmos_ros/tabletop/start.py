@@ -1,68 +1,103 @@
 """Sizes of the tabletop model, and weights to start from that let it learn within an hour.
 
-What a large pre-trained model knows from elsewhere, a small one must be given or it stands still for a long time: that
-places have neighbours (2-D Fourier features for location tokens and patches), and that each latent query begins by
-looking at its own patch (the resampler has no residual path; started at random, it averages all patches).
+What a large model brings from its pre-training, a small one must be given, or it stands still for
+a long time: that places have neighbours (2-D Fourier features for location tokens and patches),
+and that each latent query begins by looking at its own patch (the resampler has no residual path;
+started at random, all its outputs are the mean of all patches).
 """
-from __future__ import annotations
 
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+import torch.nn.functional as F
 
+from kosmos_ros.model.boxes import CELLS, GRID
 from kosmos_ros.model.config import Kosmos2Config, TextConfig, VisionConfig
-from kosmos_ros.model.network import Kosmos2
-from kosmos_ros.tabletop.wording import GRID, IMAGE_SLOTS
+from kosmos_ros.model.network import Kosmos2, Resampler
 
-SIDE, PATCH, WIDTH, HEADS = 112, 14, 128, 4
+_WIDTH, _HEADS = 128, 4
+_VISION_LAYERS, _TEXT_LAYERS = 4, 5
+_SIDE, _PATCH = 112, 14
+_OCTAVES = 4.5
 
 
-def sizes(vocabulary: int, vision_layers: int = 4, text_layers: int = 5) -> Kosmos2Config:
+def sizes(vocabulary: int) -> Kosmos2Config:
     """A Kosmos-2 of about two million parameters."""
     return Kosmos2Config(
-        TextConfig(vocabulary, 256, WIDTH, text_layers, 4 * WIDTH, HEADS),
-        VisionConfig(WIDTH, 4 * WIDTH, vision_layers, HEADS, image_size=SIDE, patch_size=PATCH), IMAGE_SLOTS)
+        TextConfig(
+            vocab_size=vocabulary,
+            max_position_embeddings=256,
+            embed_dim=_WIDTH,
+            layers=_TEXT_LAYERS,
+            ffn_dim=4 * _WIDTH,
+            attention_heads=_HEADS,
+        ),
+        VisionConfig(
+            hidden_size=_WIDTH,
+            intermediate_size=4 * _WIDTH,
+            num_hidden_layers=_VISION_LAYERS,
+            num_attention_heads=_HEADS,
+            image_size=_SIDE,
+            patch_size=_PATCH,
+        ),
+        latent_query_num=(_SIDE // _PATCH) ** 2,
+    )
 
 
 @torch.no_grad()
 def fresh_model(config: Kosmos2Config, seed: int) -> Kosmos2:
-    """Random weights, but for what the module's first lines tell."""
+    """Random weights, but for what the module's first lines tell.
+
+    Needs as many latent queries as patches, and equal widths of vision and text.
+    """
     torch.manual_seed(seed)
-    model = Kosmos2(config)
+    model, width = Kosmos2(config), config.text.embed_dim
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            last = name.endswith(('out_proj', 'fc2'))
+        if isinstance(module, nn.Linear) and module is not model.text_model.lm_head:
             layers = config.vision.num_hidden_layers if 'vision' in name else config.text.layers
-            nn.init.normal_(module.weight, std=module.in_features ** -.5 * ((2 * layers) ** -.5 if last else 1.))
+            # The residual path takes the outputs of all layers.
+            shared = 2 * layers if name.endswith(('out_proj', 'fc2')) else 1
+            nn.init.normal_(module.weight, std=(module.in_features * shared) ** -0.5)
             nn.init.zeros_(module.bias)
-    frequencies = 2 ** torch.linspace(0, 4.5, WIDTH // 4) * math.pi / 2
-    scale = 1 / model.decoder.embed_scale                      # the decoder multiplies: unit variance there
+    frequencies = 2 ** torch.linspace(0, _OCTAVES, width // 4) * math.pi / 2
     table = model.decoder.embed_tokens.weight
-    nn.init.normal_(table, std=scale)
+    # The decoder multiplies by embed_scale: unit variance behind that.
+    nn.init.normal_(table, std=1 / model.decoder.embed_scale)
     places = waves(GRID, frequencies)
-    table[-GRID * GRID:] = places * (scale / places.std())
+    table[-CELLS:] = places / places.std() / model.decoder.embed_scale
+    side = config.vision.image_size // config.vision.patch_size
+    # Shuffled, so that every attention head gets a bit of every frequency.
+    patches = F.layer_norm(waves(side, frequencies), (width,))[:, torch.randperm(width)]
     embeddings = model.vision_model.model.embeddings
-    patches = F.layer_norm(waves(SIDE // PATCH, frequencies), (WIDTH,))[:, torch.randperm(WIDTH)]
-    embeddings.position_embedding.weight[0], embeddings.position_embedding.weight[1:] = 0, patches
-    nn.init.normal_(embeddings.class_embedding)
-    nn.init.normal_(embeddings.patch_embedding.weight, std=(3 * PATCH * PATCH) ** -.5)
-    resampler = model.image_to_text_projection
-    resampler.latent_query.copy_(patches)
-    one = torch.eye(WIDTH)
-    for linear, gain in ((resampler.dense, math.sqrt(WIDTH)), (resampler.x_attn.q_proj, 2.),
-                         (resampler.x_attn.k_proj, 1.), (resampler.x_attn.v_proj, 1.),
-                         (resampler.x_attn.out_proj, OUT_GAIN)):
-        linear.weight.copy_(one * gain)
+    embeddings.position_embedding.weight[0] = 0
+    embeddings.position_embedding.weight[1:] = patches
+    filters = embeddings.patch_embedding.weight
+    nn.init.normal_(filters, std=filters[0].numel() ** -0.5)
+    _look_straight(model.image_to_text_projection, patches)
     return model
 
 
-OUT_GAIN = .25
+def _look_straight(resampler: Resampler, patches: Tensor) -> None:
+    """Let each latent query [K,D] begin by passing on what lies on its own patch."""
+    resampler.latent_query.copy_(patches)
+    width = patches.shape[1]
+    attention = resampler.x_attn
+    # Features come with length 1, so the first gain gives unit variance.
+    gains = {
+        resampler.dense: math.sqrt(width),
+        attention.q_proj: 2.0,
+        attention.k_proj: 1.0,
+        attention.v_proj: 1.0,
+        attention.out_proj: 0.25,
+    }
+    for linear, gain in gains.items():
+        linear.weight.copy_(torch.eye(width) * gain)
 
 
 def waves(n: int, frequencies: Tensor) -> Tensor:
-    """2-D Fourier features [n*n, 4F] of the cells of an n*n grid, row by row."""
-    middle = ((torch.arange(n) + .5) / n)[:, None] * frequencies
+    """2-D Fourier features [n*n,4F] of the cells of an n*n grid, row by row."""
+    middle = ((torch.arange(n) + 0.5) / n)[:, None] * frequencies
     one = torch.cat([middle.sin(), middle.cos()], 1)
-    return torch.cat([one[None].expand(n, n, -1), one[:, None].expand(n, n, -1)], -1).reshape(n * n, -1)
+    across, down = one.expand(n, n, -1), one[:, None].expand(n, n, -1)
+    return torch.cat([across, down], -1).flatten(0, 1)

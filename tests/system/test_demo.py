@@ -15,7 +15,10 @@ def demo(*arguments: str, **environment: str) -> 'subprocess.CompletedProcess[st
     clean = {name: value for name, value in os.environ.items() if name != 'ROS_DOMAIN_ID'}
     return subprocess.run(
         [sys.executable, '-m', 'kosmos_ros', 'demo', *arguments],
-        env={**clean, **environment}, capture_output=True, text=True, timeout=110,
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=110,
     )
 
 
@@ -32,17 +35,20 @@ def test_answers_and_draws(seed: int, tmp_path: Path) -> None:
     assert summary['image'] == str(picture)
     assert len(table) >= 7
     with Image.open(picture) as image:
-        assert image.width >= 640 and image.height >= 480
+        assert image.width >= 640
+        assert image.height >= 480
 
 
 @pytest.mark.parametrize('domain', ['abc', '-1', '4000'])
 def test_a_wrong_domain_is_one_line(domain: str) -> None:
     done = demo(ROS_DOMAIN_ID=domain)
     assert done.returncode == 1
-    assert done.stderr.count('\n') == 1 and 'ROS_DOMAIN_ID' in done.stderr
+    assert done.stderr.count('\n') == 1
+    assert 'ROS_DOMAIN_ID' in done.stderr
 
 
 def test_a_picture_without_a_place_is_refused_first(tmp_path: Path) -> None:
     done = demo('--image', str(tmp_path / 'no' / 'demo.png'))
     assert done.returncode == 1
-    assert done.stderr.count('\n') == 1 and 'not a directory' in done.stderr
+    assert done.stderr.count('\n') == 1
+    assert 'not a directory' in done.stderr

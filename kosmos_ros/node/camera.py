@@ -1,0 +1,179 @@
+"""The newest frame of a camera, and what is known about the camera itself."""
+
+from collections import deque
+from collections.abc import Callable
+import threading
+import time
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from kosmos_ros.errors import NoImage, StaleImage
+from kosmos_ros.node.frame import Instant, Shot
+
+# Depth 1: of frames that pile up while nobody looks, only the newest is of use.  Best effort
+# matches drivers of both kinds.
+NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+_RATE_WINDOW = 30
+
+
+class Camera:
+    """Subscribes between `open` and `close`, and keeps the newest message, not looked into.
+
+    :param prefix: '' or 'NAME/', in front of the topics `image` and `camera_info`.
+    :param compressed: subscribe to what image_transport publishes beside the image.
+    :param on_shot: told of every message, on the executor: it must return at once.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        name: str,
+        prefix: str,
+        compressed: bool,
+        on_shot: Callable[['Camera'], None],
+    ) -> None:
+        self.name = name
+        self._node = node
+        self._kind = CompressedImage if compressed else Image
+        # image_transport appends to the name that `image` has been remapped to.
+        image = node.resolve_topic_name(f'{prefix}image')
+        self.topic = f'{image}/compressed' if compressed else image
+        self._info_topic = f'{prefix}camera_info'
+        self._on_shot = on_shot
+        self._group = MutuallyExclusiveCallbackGroup()
+        self._subscriptions: list[object] = []
+        self._lock = threading.Lock()
+        self._newest: Shot | None = None
+        self._info: CameraInfo | None = None
+        self._arrivals: deque[float] = deque(maxlen=_RATE_WINDOW)
+        self.frames = 0
+        self.incompatible = ''
+
+    def open(self) -> None:
+        """Begin to listen."""
+        events = SubscriptionEventCallbacks(incompatible_qos=self._warn_of_qos)
+        self._subscriptions = [
+            self._node.create_subscription(
+                self._kind, self.topic, self._keep, NEWEST,
+                callback_group=self._group, event_callbacks=events,
+            ),
+            self._node.create_subscription(
+                CameraInfo, self._info_topic, self._keep_info, NEWEST, callback_group=self._group
+            ),
+        ]  # fmt: skip
+
+    def close(self) -> None:
+        """Stop listening and forget."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+        with self._lock:
+            self._newest = self._info = None
+            self._arrivals.clear()
+
+    def now(self) -> Instant:
+        """This moment."""
+        return Instant(self._node.get_clock().now().nanoseconds, time.monotonic())
+
+    def newest(self, max_age_s: float) -> Shot:
+        """The newest message.
+
+        :raises NoImage: when none has come.
+        :raises StaleImage: when it is too old.
+        """
+        with self._lock:
+            shot = self._newest
+        if shot is None:
+            raise NoImage(self._why_no_image())
+        now = self.now()
+        age_s = self.age_s(shot, now)
+        if age_s > max_age_s:
+            raise StaleImage(self._why_stale(shot, now, age_s, max_age_s))
+        return shot
+
+    def age_s(self, shot: Shot, now: Instant) -> float:
+        """How old a message is now."""
+        return shot.age_s(now, self._node.get_clock().ros_time_is_active)
+
+    @property
+    def info(self) -> CameraInfo | None:
+        """The newest calibration, if any has come."""
+        with self._lock:
+            return self._info
+
+    @property
+    def newest_age_s(self) -> float | None:
+        """Age of the newest frame; None when there is none."""
+        with self._lock:
+            shot = self._newest
+        return None if shot is None else self.age_s(shot, self.now())
+
+    @property
+    def rate_hz(self) -> float:
+        """How many frames per second have come lately."""
+        with self._lock:
+            times = list(self._arrivals)
+        if len(times) < 2 or times[-1] == times[0]:
+            return 0.0
+        # A camera that has stopped gets slower with every second.
+        end = max(times[-1], time.monotonic() - 1.0)
+        return (len(times) - 1) / (end - times[0])
+
+    @property
+    def publishers(self) -> int:
+        """How many publish on its topic."""
+        return int(self._node.count_publishers(self.topic))
+
+    def _keep(self, message: Image | CompressedImage) -> None:
+        shot = Shot(message, self.now())
+        with self._lock:
+            self._newest = shot
+            self._arrivals.append(shot.received.monotonic_s)
+            self.frames += 1
+        self._on_shot(self)
+
+    def _keep_info(self, message: CameraInfo) -> None:
+        with self._lock:
+            self._info = message
+
+    def _warn_of_qos(self, event: object) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind)  # type: ignore[attr-defined]
+        if not self.incompatible:
+            self._node.get_logger().warning(
+                f'A publisher on {self.topic} offers a QoS that does not fit ({policy.name}): '
+                f'nothing will come from it.  See `ros2 topic info -v {self.topic}`.'
+            )
+        self.incompatible = policy.name
+
+    def _why_no_image(self) -> str:
+        kind = self._kind.__name__
+        if self.incompatible:
+            return (
+                f'No image has come: a publisher on {self.topic} offers a QoS that does not fit '
+                f'({self.incompatible}); see `ros2 topic info -v {self.topic}`.'
+            )
+        if count := self.publishers:
+            return (
+                f'No image has come yet on {self.topic}, although it has {count} publisher(s); '
+                f'check with `ros2 topic hz {self.topic}` that it publishes sensor_msgs/{kind}.'
+            )
+        return (
+            f'No image has come: nobody publishes sensor_msgs/{kind} on {self.topic}; '
+            'start the camera or remap image to its topic.'
+        )
+
+    def _why_stale(self, shot: Shot, now: Instant, age_s: float, max_age_s: float) -> str:
+        here_s = now.monotonic_s - shot.received.monotonic_s
+        if here_s <= max_age_s:
+            return (
+                f'The newest image on {self.topic} came {here_s:.3f} s ago, but its stamp is '
+                f'{age_s:.3f} s old; set the clock of the camera, or use_sim_time, right.'
+            )
+        return (
+            f'The newest image on {self.topic} is {age_s:.3f} s old, allowed are {max_age_s:g} s; '
+            'look after the camera or allow a larger max_image_age.'
+        )

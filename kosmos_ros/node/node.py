@@ -1,0 +1,265 @@
+"""The node: a managed one that puts the parts together."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from pathlib import Path
+import time
+import traceback
+
+from diagnostic_msgs.msg import DiagnosticArray
+from kosmos_ros_msgs.srv import Refer
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import CameraInfo
+
+from kosmos_ros.errors import KosmosError, NotActive, ShuttingDown
+from kosmos_ros.limits import Limits
+from kosmos_ros.node import parameters
+from kosmos_ros.node.camera import Camera
+from kosmos_ros.node.counters import Counters
+from kosmos_ros.node.diagnostics import diagnostics_from
+from kosmos_ros.node.frame import Instant, Shot
+from kosmos_ros.node.guard import never_raises
+from kosmos_ros.node.messages import Finding, one_line
+from kosmos_ros.node.parameters import Settings
+from kosmos_ros.node.publishing import Publishing
+from kosmos_ros.node.room import EngineRoom, Sight
+from kosmos_ros.node.service import ReferService
+from kosmos_ros.node.standing import Standing
+
+_CLOSE_S = 2.0
+_LOG_EVERY_S = 5.0
+
+
+class KosmosNode(LifecycleNode):  # type: ignore[misc]
+    """Answers `refer` in every lifecycle state, with boxes while it is active.
+
+    :raises rclpy.exceptions.ParameterException: when a parameter from outside is refused.
+    """
+
+    def __init__(self) -> None:
+        super().__init__('kosmos')
+        self._why_inactive = 'it is starting'
+        self.room: EngineRoom | None = None
+        self._opening: EngineRoom | None = None
+        self.cameras: Mapping[str, Camera] = {}
+        self._standing: Standing | None = None
+        self.add_on_set_parameters_callback(self._check_parameters)
+        parameters.declare(self)
+        self.settings = parameters.read(self)
+        self.add_post_set_parameters_callback(self._apply_parameters)
+        self.limits = dataclasses.replace(Limits(), max_waiting=self.settings.max_waiting)
+        self._counters = Counters()
+        self._logged: dict[str, float] = {}
+        self._publishing = Publishing(self, self.log_failure)
+        self.service = ReferService(self, self.limits, self._counters)
+        self.create_service(
+            Refer, 'refer', self.service.answer, callback_group=ReentrantCallbackGroup()
+        )
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self.create_timer(
+            1.0,
+            never_raises(self.log_failure, self._publish_diagnostics),
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
+
+    # What the service needs of its host.
+
+    @property
+    def why_not_active(self) -> str:
+        """Why calls cannot be answered now; empty when they can."""
+        return self._why_inactive
+
+    def now(self) -> Instant:
+        """This moment on the node's clock."""
+        return Instant(self.get_clock().now().nanoseconds, time.monotonic())
+
+    def age_s(self, shot: Shot, now: Instant) -> float:
+        """How old a message is."""
+        return shot.age_s(now, self.get_clock().ros_time_is_active)
+
+    def show(self, sight: Sight, findings: list[Finding], camera: Camera | None) -> None:
+        """Publish the answer to a call."""
+        self._publishing.publish(findings, sight.frame, _info(camera))
+
+    def log_failure(self, what: str, error: BaseException) -> None:
+        """Write down a failure: in full if it is not one of ours, not oftener than every 5 s."""
+        now_s = time.monotonic()
+        key = f'{what} {type(error).__name__}'
+        if now_s - self._logged.get(key, -_LOG_EVERY_S) < _LOG_EVERY_S:
+            return
+        self._logged[key] = now_s
+        if isinstance(error, KosmosError):
+            self.get_logger().warning(f'{what}: {one_line(str(error))}')
+        else:
+            lines = traceback.format_exception(type(error), error, error.__traceback__)
+            self.get_logger().error(f'{what} failed:\n{"".join(lines).rstrip()}')
+
+    # Transitions.  rclpy drops what these raise and says nothing, so they answer FAILURE.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the engine and check the standing expressions with it."""
+        self._why_inactive = 'it is loading its engine'
+        settings = self.settings
+        room = self._opening = EngineRoom(self.limits, self._report_background)
+        try:
+            room.load(Path(settings.engine) if settings.engine else None, settings.runner)
+            for expression in settings.expressions:
+                room.engine.check_expression(expression)
+        # An engine's libraries raise what they like; here, too, nothing may pass.
+        except Exception as error:
+            room.close(NotActive('The engine could not be loaded.'), _CLOSE_S)
+            self._why_inactive = (
+                f'it could not be configured ({one_line(str(error))}); mend that, then run '
+                f'`ros2 lifecycle set {self.get_fully_qualified_name()} configure`'
+            )
+            self._log_refusal(error)
+            return TransitionCallbackReturn.FAILURE
+        finally:
+            self._opening = None
+        self.room = room
+        self._standing = Standing(room, lambda: self.settings, self._show_standing)
+        self.cameras = self._make_cameras(settings, self._standing.on_shot)
+        self._publishing.announce(room.engine.name, settings.expressions)
+        self._why_inactive = self._advice('it is configured but not activated', 'activate')
+        self.get_logger().info(f'engine: {room.engine.name}')
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and begin to answer."""
+        result = super().on_activate(state)
+        for camera in self.cameras.values():
+            camera.open()
+        self._why_inactive = ''
+        topics = ', '.join(camera.topic for camera in self.cameras.values())
+        self.get_logger().info(f'active; looking at {topics}')
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe; who waits is told so."""
+        self._why_inactive = self._advice('it was deactivated', 'activate')
+        for camera in self.cameras.values():
+            camera.close()
+        if self.room is not None:
+            self.room.worker.dismiss(NotActive('The node was deactivated before it could answer.'))
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give the engine back."""
+        self._why_inactive = self._advice('it is not configured', 'configure')
+        self._close_room()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give everything back, from any state."""
+        self._why_inactive = 'it was shut down; start it again'
+        for camera in self.cameras.values():
+            camera.close()
+        self._close_room()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After a transition that failed half-way: back to the beginning."""
+        for camera in self.cameras.values():
+            camera.close()
+        return self.on_cleanup(state)
+
+    def start(self) -> None:
+        """Configure and activate, if the parameter autostart says so."""
+        if not self.settings.autostart:
+            self._why_inactive = self._advice('it is not configured', 'configure')
+        elif self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def close(self, timeout_s: float) -> bool:
+        """Answer everybody who waits with SHUTTING_DOWN and give back what can be given back.
+
+        :return: False when the engine did not come back in time.
+        """
+        self.service.close()
+        room = self.room or self._opening
+        error = ShuttingDown('The node is shutting down; call again when it is back.')
+        ended = room.close(error, timeout_s) if room is not None else True
+        self.service.wait_until_idle(timeout_s)
+        self._publishing.close()
+        return ended
+
+    def _advice(self, why: str, transition: str) -> str:
+        return f'{why}; run `ros2 lifecycle set {self.get_fully_qualified_name()} {transition}`'
+
+    def _log_refusal(self, error: Exception) -> None:
+        if not isinstance(error, KosmosError):
+            self.log_failure('loading the engine', error)
+        self.get_logger().error(f'cannot be configured: {one_line(str(error))}')
+
+    def _close_room(self) -> None:
+        room, self.room = self.room, None
+        self.cameras = {}
+        if room is None:
+            return
+        error = NotActive('The engine was given back before it could answer; configure the node.')
+        if not room.close(error, _CLOSE_S):
+            self.get_logger().error('the engine does not end what it is doing; it is abandoned')
+
+    def _make_cameras(
+        self, settings: Settings, on_shot: Callable[[Camera], None]
+    ) -> dict[str, Camera]:
+        guarded = never_raises(self.log_failure, on_shot)
+        compressed = settings.image_transport == 'compressed'
+        several = len(settings.cameras) > 1
+        return {
+            name: Camera(self, name, f'{name}/' if several else '', compressed, guarded)
+            for name in settings.cameras
+        }
+
+    def _show_standing(self, sight: Sight, findings: list[Finding], camera: Camera) -> None:
+        self._publishing.publish(findings, sight.frame, _info(camera), standing=True)
+
+    def _report_background(self, error: BaseException) -> None:
+        if not isinstance(error, KosmosError):
+            self._counters.fail(one_line(f'{type(error).__name__}: {error}'))
+        self.log_failure('standing expressions', error)
+
+    def _check_parameters(self, changed: list[Parameter]) -> SetParametersResult:
+        for parameter in changed:
+            reason = parameters.refusal(parameter, configured=self.room is not None)
+            if not reason and parameter.name == 'expressions':
+                reason = self._refused_expressions(parameters.texts(parameter.value))
+            if reason:
+                return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
+
+    def _refused_expressions(self, expressions: tuple[str, ...]) -> str:
+        if self.room is None:
+            return ''
+        try:
+            for expression in expressions:
+                self.room.engine.check_expression(expression)
+        except KosmosError as error:
+            return one_line(str(error))
+        return ''
+
+    def _apply_parameters(self, changed: list[Parameter]) -> None:
+        before, self.settings = self.settings, parameters.read(self)
+        if self.settings.expressions != before.expressions and self.room is not None:
+            self._publishing.announce(self.room.engine.name, self.settings.expressions)
+
+    def _publish_diagnostics(self) -> None:
+        message = diagnostics_from(
+            node=self.get_name(),
+            why_not_active=self._why_inactive,
+            room=self.room,
+            cameras=self.cameras.values(),
+            max_image_age_s=self.settings.max_image_age,
+            counters=self._counters,
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+
+def _info(camera: Camera | None) -> CameraInfo | None:
+    return camera.info if camera else None

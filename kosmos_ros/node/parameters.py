@@ -1,0 +1,211 @@
+"""The node's parameters: one table, from which they are declared, checked, and documented."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+import math
+from typing import Literal
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from kosmos_ros.limits import Limits
+
+Value = bool | int | float | str | Sequence[str]
+Change = Literal['at any time', 'before configure', 'at start']
+
+_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One parameter.
+
+    :param change: when it may be set: the engine and the subscriptions are made by `configure` and
+        `activate`, the executor's threads at the start.
+    """
+
+    name: str
+    default: Value
+    change: Change
+    description: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+TABLE = (
+    Row(
+        'engine', '', 'before configure',
+        'Engine directory; empty: the embedded tabletop engine.',
+    ),
+    Row(
+        'runner', 'auto', 'before configure', 'What runs the engine; auto: what it was built for.',
+        choices=('auto', 'onnxruntime', 'torch', 'tensorrt', 'fake'),
+    ),
+    Row(
+        'cameras', ['camera'], 'before configure',
+        'Names of the cameras. One: its topics are image and camera_info; several: NAME/image ...',
+    ),
+    Row(
+        'image_transport', 'raw', 'before configure',
+        'raw: sensor_msgs/Image on image; compressed: CompressedImage on image/compressed.',
+        choices=('raw', 'compressed'),
+    ),
+    Row(
+        'expressions', [''], 'at any time',
+        'Standing expressions: looked for in new frames of every camera, results on ~/detections.',
+    ),
+    Row(
+        'rate', 5.0, 'at any time',
+        'Look for the standing expressions at most so many times per second and camera.',
+        low=0.01, high=1000.0,
+    ),
+    Row(
+        'score_threshold', 0.05, 'at any time',
+        'Standing expressions: leave out boxes that score less.', low=0.0, high=1.0,
+    ),
+    Row(
+        'max_image_age', 1.0, 'at any time',
+        'Seconds; calls that do not say otherwise refuse older frames.', low=0.001, high=86400.0,
+    ),
+    Row(
+        'timeout', 10.0, 'at any time',
+        'Seconds within which calls that do not say otherwise are answered.',
+        low=0.001, high=_LIMITS.max_timeout_s,
+    ),
+    Row(
+        'max_waiting', _LIMITS.max_waiting, 'at start',
+        'Calls that may wait while another is being answered; one more is BUSY at once.',
+        low=1, high=64,
+    ),
+    Row('autostart', True, 'at start', 'Configure and activate without being told to.'),
+)  # fmt: skip
+_ROWS = {row.name: row for row in TABLE}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The values of all parameters at one moment."""
+
+    engine: str
+    runner: str
+    cameras: tuple[str, ...]
+    image_transport: str
+    expressions: tuple[str, ...]
+    rate: float
+    score_threshold: float
+    max_image_age: float
+    timeout: float
+    max_waiting: int
+    autostart: bool
+
+
+def declare(node: Node) -> None:
+    """Declare all of them; callbacks for checks must have been added before.
+
+    :raises rclpy.exceptions.ParameterException: when a value from outside is refused.
+    """
+    for row in TABLE:
+        node.declare_parameter(row.name, row.default, _descriptor(row))
+
+
+def settings_from(values: Mapping[str, Value]) -> Settings:
+    """Values as they were declared to `Settings`."""
+    return Settings(
+        **{
+            name: texts(value) if isinstance(_ROWS[name].default, list) else value
+            for name, value in values.items()
+        }  # type: ignore[arg-type]
+    )
+
+
+def read(node: Node) -> Settings:
+    """The present values."""
+    return settings_from({row.name: node.get_parameter(row.name).value for row in TABLE})
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """A list of texts without the empty ones; a single text is a list, too."""
+    if isinstance(value, str):
+        value = [value]
+    return tuple(text for text in value or () if text)  # type: ignore[attr-defined]
+
+
+def refusal(parameter: Parameter, configured: bool) -> str:
+    """Why a value cannot be taken, in one sentence; empty when it can.
+
+    Ranges are checked here again, as NaN passes the middleware's check.
+    """
+    row = _ROWS.get(parameter.name)
+    if row is None:
+        return ''
+    value = parameter.value
+    if row.change == 'before configure' and configured:
+        return (
+            f'{row.name} is used when the node is configured; set it after '
+            '`ros2 lifecycle set NODE cleanup`.'
+        )
+    if isinstance(row.default, list):
+        return _refused_list(row, value)
+    if row.choices and value not in row.choices:
+        return f'{row.name} must be one of {", ".join(row.choices)}.'
+    if row.low is not None and row.high is not None:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (number and math.isfinite(value) and row.low <= value <= row.high):
+            return f'{row.name} must be a number from {row.low:g} to {row.high:g}.'
+    return ''
+
+
+def _refused_list(row: Row, value: object) -> str:
+    items = [value] if isinstance(value, str) else list(value or ())  # type: ignore[call-overload]
+    if not all(isinstance(item, str) for item in items):
+        return f'{row.name} must be a list of texts, for example "[\'the red ball\']".'
+    if row.name == 'cameras':
+        names = texts(items)
+        if not names or len(set(names)) < len(names):
+            return 'cameras must be at least one name, and different ones.'
+        if wrong := [name for name in names if not _is_topic_name(name)]:
+            return f'{wrong[0]!r} cannot be part of a topic: use letters, digits and _.'
+    return ''
+
+
+def _is_topic_name(name: str) -> bool:
+    return name.isascii() and name.isidentifier()
+
+
+def _descriptor(row: Row) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(
+        name=row.name,
+        description=f'{row.description} May be set {row.change}.',
+        additional_constraints=f'One of {", ".join(row.choices)}.' if row.choices else '',
+        read_only=row.change == 'at start',
+        # An empty list on the command line has no type of its own, so the check is ours.
+        dynamic_typing=isinstance(row.default, list),
+    )
+    if row.low is not None and row.high is not None:
+        if isinstance(row.default, float):
+            bounds = FloatingPointRange(from_value=float(row.low), to_value=float(row.high))
+            descriptor.floating_point_range = [bounds]
+        else:
+            whole = IntegerRange(from_value=int(row.low), to_value=int(row.high), step=1)
+            descriptor.integer_range = [whole]
+    return descriptor
+
+
+def markdown_table() -> str:
+    """The table for the README."""
+    lines = ['| Parameter | Default | Range | May be set | |', '|---|---|---|---|---|']
+    for row in TABLE:
+        span = ', '.join(f'`{choice}`' for choice in row.choices if choice != 'fake')
+        if row.low is not None:
+            span = f'{row.low:g} to {row.high:g}'
+        cells = (f'`{row.name}`', f'`{_yaml(row.default)}`', span, row.change, row.description)
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines) + '\n'
+
+
+def _yaml(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value)

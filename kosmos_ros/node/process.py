@@ -1,0 +1,105 @@
+"""The process around the node: threads, signals, and an end without loose ones."""
+
+from collections.abc import Sequence
+import os
+import signal
+import socket
+import sys
+import threading
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.logging import get_logger
+from rclpy.signals import SignalHandlerOptions
+
+from kosmos_ros.node.node import KosmosNode
+
+# Besides one thread for each call that waits or is being answered: some for calls that are
+# refused, images, parameters, transitions and diagnostics, so that none of these ever waits.
+_SPARE_THREADS = 5
+# `ros2 launch` sends the next signal after five seconds.
+_END_S, _AT_THE_LATEST_S = 1.5, 4.0
+RCLError = rclpy_implementation.RCLError
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the node until SIGINT or SIGTERM; returns the exit code."""
+    end = _End()
+    # rclpy's own handlers would close the context at once, and no waiting call could be answered
+    # any more.
+    rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = KosmosNode()
+    except ParameterException as error:
+        print(f'kosmos_node: {error}', file=sys.stderr)
+        rclpy.try_shutdown()
+        return 2
+    executor = MultiThreadedExecutor(num_threads=node.limits.max_waiting + 1 + _SPARE_THREADS)
+    executor.add_node(node)
+    spinning = threading.Thread(target=_spin, args=(executor, end), name='spin', daemon=True)
+    spinning.start()
+    # Beside the executor: services answer NOT_ACTIVE while an engine is being loaded.
+    threading.Thread(target=node.start, name='start', daemon=True).start()
+    end.wait()
+    ended = node.close(_END_S)
+    executor.shutdown(wait_for_threads=False)
+    rclpy.try_shutdown()
+    spinning.join(_END_S)
+    if not ended or spinning.is_alive():
+        # Whatever still computes cannot be stopped from here, and the interpreter would wait.
+        end.leave()
+    return end.code
+
+
+class _End:
+    """The end of the process: asked for by a signal or by a thread, and come to in time.
+
+    A signal may reach any thread of the middleware, which does not wake a main thread that waits
+    for a lock; the file descriptor that Python writes each signal to does.
+    """
+
+    def __init__(self) -> None:
+        self.code = 0
+        self._wakes, self._woken = socket.socketpair()
+        self._woken.setblocking(False)
+        signal.set_wakeup_fd(self._woken.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+
+    def wait(self) -> None:
+        """Until it is asked for; then it comes, if need be by force."""
+        self._wakes.recv(1)
+        latest = threading.Timer(_AT_THE_LATEST_S, self.leave)
+        latest.daemon = True
+        latest.start()
+
+    def ask(self, code: int) -> None:
+        """From any thread."""
+        self.code = code
+        self._woken.send(b'.')
+
+    def leave(self) -> None:
+        """Now, without waiting for any thread."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.code)
+
+
+def _spin(executor: MultiThreadedExecutor, end: _End) -> None:
+    while executor.context.ok():
+        try:
+            executor.spin()
+            return
+        except ExternalShutdownException:
+            return
+        except RCLError as error:
+            # An answer that could not be sent, as a rule because its caller is gone.
+            get_logger('kosmos').warning(f'the middleware reports: {error}')
+        # Our own callbacks do not raise.  If something else does, the process must end, for
+        # whoever starts it again, instead of staying without an executor.
+        except Exception as error:
+            get_logger('kosmos').fatal(f'the executor ended: {error!r}')
+            end.ask(1)
+            return

@@ -1,0 +1,64 @@
+"""A request, read and checked: whoever has a `Question` need not look at its numbers again."""
+
+from dataclasses import dataclass
+import math
+
+from builtin_interfaces.msg import Duration
+from kosmos_ros_msgs.srv import Refer
+from sensor_msgs.msg import Image
+
+from kosmos_ros.errors import BadExpression
+from kosmos_ros.limits import Limits
+from kosmos_ros.model.expressions import check_expression
+from kosmos_ros.node.parameters import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked for; `image` is None when a camera is to be looked at ('' is the first)."""
+
+    expression: str
+    camera: str
+    image: Image | None
+    score_threshold: float
+    max_results: int
+    max_image_age_s: float
+    timeout_s: float
+
+
+def question_from(request: Refer.Request, settings: Settings, limits: Limits) -> Question:
+    """Check a request; zeros become the node's defaults.
+
+    :raises BadExpression: when a field cannot be used.
+    """
+    expression = check_expression(request.expression, limits)
+    threshold = request.score_threshold
+    # `not ... <=` also holds for NaN.
+    if not 0 <= threshold <= 1:
+        raise BadExpression(f'score_threshold is {threshold}; it must be from 0 (keep all) to 1.')
+    if request.max_results > limits.max_results:
+        raise BadExpression(
+            f'max_results is {request.max_results}; at most {limits.max_results} are given.'
+        )
+    timeout_s = _seconds(request.timeout, 'timeout', settings.timeout)
+    if timeout_s > limits.max_timeout_s:
+        raise BadExpression(
+            f'timeout is {timeout_s:g} s; at most {limits.max_timeout_s:g} s are allowed.'
+        )
+    image = request.image
+    return Question(
+        expression=expression,
+        camera=request.camera,
+        image=image if image.data or image.width or image.height else None,
+        score_threshold=threshold,
+        max_results=request.max_results or 1,
+        max_image_age_s=_seconds(request.max_image_age, 'max_image_age', settings.max_image_age),
+        timeout_s=timeout_s,
+    )
+
+
+def _seconds(duration: Duration, name: str, default: float) -> float:
+    seconds = duration.sec + duration.nanosec * 1e-9
+    if not math.isfinite(seconds) or duration.sec < 0:
+        raise BadExpression(f'{name} is {seconds:g} s; it must not be negative (0: the default).')
+    return seconds or default

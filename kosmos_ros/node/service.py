@@ -1,0 +1,171 @@
+"""The service `refer`: exactly one answer to each call, in bounded time, whatever happens."""
+
+from collections.abc import Callable, Mapping
+import threading
+import time
+from typing import Protocol
+
+from kosmos_ros_msgs.srv import Refer
+
+from kosmos_ros.errors import KosmosError, NoImage, NoMatch, NotActive, ShuttingDown, Status
+from kosmos_ros.limits import Limits
+from kosmos_ros.node.camera import Camera
+from kosmos_ros.node.counters import Counters
+from kosmos_ros.node.frame import Instant, Shot
+from kosmos_ros.node.messages import (
+    Finding,
+    detections_from,
+    no_detections_3d,
+    one_line,
+    timing_message,
+)
+from kosmos_ros.node.overlap import distinct, wanted_top_k
+from kosmos_ros.node.parameters import Settings
+from kosmos_ros.node.question import Question, question_from
+from kosmos_ros.node.room import EngineRoom, Sight
+
+
+class Host(Protocol):
+    """What the service needs of the node."""
+
+    settings: Settings
+    cameras: Mapping[str, Camera]
+    room: EngineRoom | None
+
+    @property
+    def why_not_active(self) -> str:
+        """Why calls cannot be answered now; empty when they can."""
+
+    def now(self) -> Instant:
+        """This moment."""
+
+    def age_s(self, shot: Shot, now: Instant) -> float:
+        """How old a message is."""
+
+    def show(self, sight: Sight, findings: list[Finding], camera: Camera | None) -> None:
+        """Publish an answer."""
+
+    def log_failure(self, what: str, error: BaseException) -> None:
+        """Write down what no caller should have to read."""
+
+
+class ReferService:
+    """Answers calls; `answer` blocks its thread until it can be given, within the timeout."""
+
+    def __init__(self, host: Host, limits: Limits, counters: Counters) -> None:
+        self._host = host
+        self._limits = limits
+        self._counters = counters
+        self._idle = threading.Condition()
+        self._inside = 0
+        self._closed = False
+
+    def answer(self, request: Refer.Request, response: Refer.Response) -> Refer.Response:
+        """The service's callback."""
+        arrived_s = time.monotonic()
+        with self._idle:
+            self._inside += 1
+        try:
+            self._answer(request, response, arrived_s)
+        except KosmosError as error:
+            self._refuse(response, error.status, str(error))
+        # rclpy sends nothing when a callback raises, the caller waits for ever, and the executor
+        # ends: so this is the one place that lets nothing pass.
+        except Exception as error:
+            self._host.log_failure('refer', error)
+            self._refuse(
+                response,
+                Status.ENGINE_ERROR,
+                f'The engine failed with {type(error).__name__}: {error}; see the log.',
+            )
+        finally:
+            with self._idle:
+                self._inside -= 1
+                self._idle.notify_all()
+        response.timing.total_ms = 1e3 * (time.monotonic() - arrived_s)
+        self._counters.count(Status(response.status), response.message, response.timing.total_ms)
+        return response
+
+    def close(self) -> None:
+        """From now on calls are answered with SHUTTING_DOWN."""
+        self._closed = True
+
+    def wait_until_idle(self, timeout_s: float) -> bool:
+        """Wait for the callbacks that are under way."""
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._inside, timeout_s)
+
+    def _answer(self, request: Refer.Request, response: Refer.Response, arrived_s: float) -> None:
+        if self._closed:
+            raise ShuttingDown('The node is shutting down; call again when it is back.')
+        host, room = self._host, self._host.room
+        if room is None or host.why_not_active:
+            raise NotActive(f'The node is not active: {host.why_not_active or "no engine"}.')
+        response.engine = room.engine.name
+        question = question_from(request, host.settings, self._limits)
+        room.engine.check_expression(question.expression)
+        newest, camera = self._source(question)
+        newest()
+        top_k = wanted_top_k(question.max_results)
+
+        def look() -> tuple[Shot, Sight]:
+            # The frame is chosen when the engine is free, so that waiting does not make it old.
+            shot = newest()
+            return shot, room.look(shot, [question.expression], top_k)
+
+        done = room.worker.call(look, question.timeout_s - (time.monotonic() - arrived_s))
+        shot, sight = done.value
+        located = [one for one in sight.located[0] if one.score >= question.score_threshold]
+        findings = [
+            Finding(question.expression, one) for one in distinct(located, question.max_results)
+        ]
+        age_s = host.age_s(shot, host.now())
+        response.detections = detections_from(findings, sight.frame)
+        response.detections_3d = no_detections_3d(sight.frame.header)
+        response.timing = timing_message(
+            queue_s=done.queue_s,
+            preprocess_s=sight.preprocess_s,
+            inference_s=sight.inference_s,
+            total_s=0.0,
+            image_age_s=age_s,
+        )
+        host.show(sight, findings, camera)
+        if not findings:
+            raise NoMatch(_why_no_match(question, sight))
+        response.status = Status.OK
+        response.message = _summary(question, findings, age_s)
+
+    def _source(self, question: Question) -> tuple[Callable[[], Shot], Camera | None]:
+        """How to get the message to look into, when its turn has come."""
+        if question.image is not None:
+            shot = Shot(question.image, self._host.now())
+            return lambda: shot, None
+        cameras = self._host.cameras
+        if question.camera and question.camera not in cameras:
+            raise NoImage(
+                f'There is no camera {question.camera[:60]!r}; there is {", ".join(cameras)}.'
+            )
+        camera = cameras[question.camera or next(iter(cameras))]
+        return lambda: camera.newest(question.max_image_age_s), camera
+
+    def _refuse(self, response: Refer.Response, status: Status, message: str) -> None:
+        response.status = status
+        response.message = one_line(message)
+
+
+def _summary(question: Question, findings: list[Finding], age_s: float) -> str:
+    boxes = '1 box' if len(findings) == 1 else f'{len(findings)} boxes'
+    return one_line(
+        f'{boxes} for {question.expression!r}, score {findings[0].located.score:.2f}, '
+        f'image {1e3 * age_s:.0f} ms old'
+    )
+
+
+def _why_no_match(question: Question, sight: Sight) -> str:
+    best = max((one.score for one in sight.located[0]), default=None)
+    if best is None:
+        return f'The engine found no box for {question.expression!r}; try other words.'
+    return (
+        f'No box for {question.expression!r} reached score_threshold '
+        f'{question.score_threshold:.2f}; the best scored {best:.2f}.'
+    )

@@ -1,0 +1,97 @@
+"""Start the node: `ros2 launch kosmos_ros kosmos.launch.py image:=/camera/color/image_raw`."""
+
+import importlib.util
+from pathlib import Path
+import sys
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+HERE = Path(__file__).resolve().parent
+# By its path in a checkout, this file runs without the package being installed.
+if importlib.util.find_spec('kosmos_ros') is None:
+    sys.path.append(str(HERE.parent))
+
+from kosmos_ros.node.launching import expressions_from, flag, program  # noqa: E402
+
+ARGUMENTS = {
+    'namespace': (
+        '',
+        'Namespace of the node and of all its names; the service is NAMESPACE/refer.',
+    ),
+    'params_file': (str(HERE / 'params.yaml'), 'YAML file with the parameters of the node.'),
+    'engine': ('', 'Engine directory; empty: what params_file says.'),
+    'image': ('image', "Topic of the camera's image."),
+    'camera_info': ('camera_info', "Topic of the camera's calibration."),
+    'depth': ('depth/image', 'Topic of the depth image that is registered to the image.'),
+    'image_transport': ('', 'raw or compressed; empty: what params_file says.'),
+    'expressions': (
+        '',
+        "Standing expressions: one, or a list as in \"['a red ball', 'a cup']\"; "
+        'empty: what params_file says.',
+    ),
+    'autostart': ('', 'Whether to configure and activate at once; empty: what params_file says.'),
+    'log_level': ('info', 'debug, info, warn, error or fatal.'),
+    'use_sim_time': ('false', 'Whether to use the time on /clock.'),
+    'rviz': ('false', 'Whether to show the answers in RViz 2.'),
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` asks for."""
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, (default, description) in ARGUMENTS.items()
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=nodes)])
+
+
+def nodes(context: LaunchContext) -> list[Node]:
+    """The node, and RViz if it is wanted."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    parameters = {'use_sim_time': flag(given['use_sim_time'])}
+    for name in ('engine', 'image_transport'):
+        if given[name]:
+            parameters[name] = given[name]
+    if given['expressions']:
+        parameters['expressions'] = expressions_from(given['expressions'])
+    if given['autostart']:
+        parameters['autostart'] = flag(given['autostart'])
+    how = program('kosmos_node')
+    kosmos = Node(
+        **how | {'arguments': [*how.get('arguments', []), *log_level(given['log_level'])]},
+        name='kosmos',
+        namespace=given['namespace'],
+        parameters=[given['params_file'], parameters],
+        remappings=[
+            ('image', given['image']),
+            ('camera_info', given['camera_info']),
+            ('depth/image', given['depth']),
+        ],
+        output='screen',
+        emulate_tty=True,
+    )
+    return [kosmos, rviz(given)] if flag(given['rviz']) else [kosmos]
+
+
+def rviz(given: dict[str, str]) -> Node:
+    """RViz with the view of this package, for the topics of this node."""
+    inside = f'/{given["namespace"].strip("/")}'.rstrip('/')
+    image = given['image'] if given['image'].startswith('/') else f'{inside}/{given["image"]}'
+    ours = ('annotated_image', 'markers')
+    return Node(
+        package='rviz2',
+        executable='rviz2',
+        name='rviz_kosmos',
+        arguments=['-d', str(HERE / 'kosmos.rviz')],
+        parameters=[{'use_sim_time': flag(given['use_sim_time'])}],
+        remappings=[('/image', image), *((f'/kosmos/{t}', f'{inside}/kosmos/{t}') for t in ours)],
+        output='log',
+    )
+
+
+def log_level(level: str) -> list[str]:
+    """For our node only: at debug, the middleware would fill the screen."""
+    return ['--ros-args', '--log-level', f'kosmos:={level}']

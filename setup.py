@@ -1,0 +1,48 @@
+"""The package kosmos_ros, as colcon builds it for a ROS distribution.
+
+Its commands are declared in setup.cfg, where the set-up of a machine without ROS reads them, too.
+"""
+
+from pathlib import Path
+import re
+
+from setuptools import find_packages, setup
+
+NAME = 'kosmos_ros'
+SHARE = f'share/{NAME}'
+
+
+def version() -> str:
+    """The version that the package states, read without importing it."""
+    text = Path(NAME, '__init__.py').read_text(encoding='utf-8')
+    stated = re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE)
+    if stated is None:
+        raise ValueError(f'{NAME}/__init__.py states no __version__')
+    return stated[1]
+
+
+def shared_files() -> list[tuple[str, list[str]]]:
+    """The files that go under share, by folder."""
+    folders: dict[str, list[str]] = {
+        'share/ament_index/resource_index/packages': [f'resource/{NAME}'],
+        SHARE: ['package.xml'],
+    }
+    for top in ('launch', 'engines'):
+        for path in sorted(Path(top).rglob('*')):
+            if path.is_file() and '__pycache__' not in path.parts:
+                folders.setdefault(f'{SHARE}/{path.parent}', []).append(str(path))
+    return list(folders.items())
+
+
+setup(
+    name=NAME,
+    version=version(),
+    description='Ask a robot camera where things are: Kosmos-2 grounding for ROS 2.',
+    author='kosmos_ros authors',
+    license='Apache-2.0',
+    packages=find_packages(include=[NAME, f'{NAME}.*']),
+    package_data={NAME: ['py.typed']},
+    data_files=shared_files(),
+    install_requires=['setuptools'],
+    zip_safe=False,
+)
