@@ -38,13 +38,10 @@ class Annotation:
     score: float | None = None
 
 
-def annotate(
-    image: npt.NDArray[np.uint8], annotations: Sequence[Annotation], caption: str = ''
-) -> Image.Image:
+def annotate(image: npt.NDArray[np.uint8], annotations: Sequence[Annotation]) -> Image.Image:
     """Draw boxes with labels; the same text has the same colour.
 
     :param image: RGB, uint8[height, width, 3]; it is not changed.
-    :param caption: a line on the lower edge.
     """
     picture = Image.fromarray(image).convert('RGB')
     unit = max(1.0, min(picture.size) / 240)
@@ -55,9 +52,44 @@ def annotate(
     taken: list[tuple[float, float, float, float]] = []
     for annotation, corners in zip(annotations, boxes, strict=True):
         _draw_label(picture, annotation, corners, colours[annotation.text], unit, taken)
-    if caption:
-        _draw_caption(picture, caption, unit)
     return picture
+
+
+def poster(image: npt.NDArray[np.uint8], annotations: Sequence[Annotation]) -> Image.Image:
+    """The picture half as large again, with numbered boxes, and below it what each number asks.
+
+    :param image: RGB, uint8[height, width, 3].
+    """
+    height, width, _ = image.shape
+    larger = Image.fromarray(image).resize(
+        (width * 3 // 2, height * 3 // 2), Image.Resampling.LANCZOS
+    )
+    numbered = [
+        Annotation(str(number), annotation.box_in_image)
+        for number, annotation in enumerate(annotations, 1)
+    ]
+    picture = annotate(np.asarray(larger), numbered)
+    colours = colours_for([annotation.text for annotation in numbered])
+    font = _font(max(13, height // 20))
+    row = round(font.size * 1.7)
+    sheet = Image.new('RGB', (picture.width, picture.height + row * len(numbered) + row // 2))
+    sheet.paste(_DARK, (0, 0, *sheet.size))
+    sheet.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(sheet)
+    for index, (number, annotation) in enumerate(zip(numbered, annotations, strict=True)):
+        middle = picture.height + row * (index + 0.75)
+        plate = (row / 2, middle - row * 0.38, row * 0.9, row * 0.76)
+        colour = colours[number.text]
+        _draw_plate(sheet, plate, colour, row / 6)
+        centre = (plate[0] + plate[2] / 2, middle)
+        draw.text(centre, number.text, fill=_readable_on(colour), font=font, anchor='mm')
+        draw.text(
+            (row * 1.8, middle), _shortened(annotation.text), fill=_LIGHT, font=font, anchor='lm'
+        )
+        if annotation.score is not None:
+            right = (sheet.width - row / 2, middle)
+            draw.text(right, f'{annotation.score:.2f}', fill=_LIGHT, font=font, anchor='rm')
+    return sheet
 
 
 def colours_for(texts: Sequence[str]) -> dict[str, Colour]:
@@ -154,17 +186,6 @@ def _draw_plate(
         fill=round(255 * opacity),
     )
     picture.paste(colour, (int(x), int(y)), mask.resize(size, Image.Resampling.BOX))
-
-
-def _draw_caption(picture: Image.Image, caption: str, unit: float) -> None:
-    font = _font(max(11, round(6.5 * unit)))
-    ascent, descent = font.getmetrics()
-    height = ascent + descent + 3 * unit
-    plate = (0.0, picture.height - height, float(picture.width), height)
-    _draw_plate(picture, plate, _DARK, 0.0, opacity=0.72)
-    ImageDraw.Draw(picture).text(
-        (4 * unit, plate[1] + 1.5 * unit), caption, fill=_LIGHT, font=font
-    )
 
 
 def _touch(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:

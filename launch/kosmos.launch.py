@@ -4,10 +4,11 @@ import importlib.util
 from pathlib import Path
 import sys
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+
+from launch import LaunchContext, LaunchDescription
 
 HERE = Path(__file__).resolve().parent
 # By its path in a checkout, this file runs without the package being installed.

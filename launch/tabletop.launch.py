@@ -7,12 +7,13 @@ import importlib.util
 from pathlib import Path
 import sys
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+
+from launch import LaunchDescription
 
 HERE = Path(__file__).resolve().parent
 # By its path in a checkout, this file runs without the package being installed.

@@ -6,10 +6,14 @@ import threading
 import time
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # ROS 2 Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 from kosmos_ros.errors import NoImage, StaleImage
 from kosmos_ros.node.frame import Instant, Shot
@@ -168,10 +172,10 @@ class Camera:
 
     def _why_stale(self, shot: Shot, now: Instant, age_s: float, max_age_s: float) -> str:
         here_s = now.monotonic_s - shot.received.monotonic_s
-        if here_s <= max_age_s:
+        if age_s - here_s > max_age_s:
             return (
-                f'The newest image on {self.topic} came {here_s:.3f} s ago, but its stamp is '
-                f'{age_s:.3f} s old; set the clock of the camera, or use_sim_time, right.'
+                f'Images on {self.topic} are {age_s - here_s:.3f} s old by their stamps when they '
+                "arrive; look after the way they come and the camera's clock (and use_sim_time)."
             )
         return (
             f'The newest image on {self.topic} is {age_s:.3f} s old, allowed are {max_age_s:g} s; '

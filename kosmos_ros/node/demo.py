@@ -24,7 +24,7 @@ from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
-from kosmos_ros.drawing import Annotation, annotate
+from kosmos_ros.drawing import Annotation, poster
 from kosmos_ros.environment import child_environment
 from kosmos_ros.errors import KosmosError, Status
 from kosmos_ros.limits import Limits
@@ -270,4 +270,4 @@ def _draw(image: np.ndarray, answers: list[Answer], path: Path) -> None:
         for answer in answers
         if answer.box
     ]
-    annotate(image, annotations).save(path)
+    poster(image, annotations).save(path)

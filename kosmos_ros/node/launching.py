@@ -55,7 +55,7 @@ def flag(argument: str) -> bool:
 def _is_installed(name: str) -> bool:
     if importlib.util.find_spec('ament_index_python') is None:
         return False
-    from ament_index_python.packages import get_package_prefix, PackageNotFoundError
+    from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
     try:
         prefix = get_package_prefix('kosmos_ros')

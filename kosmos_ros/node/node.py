@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 import dataclasses
 from pathlib import Path
+import threading
 import time
 import traceback
 
@@ -49,9 +50,9 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         self._standing: Standing | None = None
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
-        self.settings = parameters.read(self)
-        self.add_post_set_parameters_callback(self._apply_parameters)
         self.limits = dataclasses.replace(Limits(), max_waiting=self.settings.max_waiting)
+        self._announced: tuple[str, ...] = ()
+        self._announcing = threading.Lock()
         self._counters = Counters()
         self._logged: dict[str, float] = {}
         self._publishing = Publishing(self, self.log_failure)
@@ -68,6 +69,11 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         )
 
     # What the service needs of its host.
+
+    @property
+    def settings(self) -> Settings:
+        """The present values of the parameters."""
+        return parameters.read(self)
 
     @property
     def why_not_active(self) -> str:
@@ -124,7 +130,8 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         self.room = room
         self._standing = Standing(room, lambda: self.settings, self._show_standing)
         self.cameras = self._make_cameras(settings, self._standing.on_shot)
-        self._publishing.announce(room.engine.name, settings.expressions)
+        with self._announcing:
+            self._announce(settings.expressions)
         self._why_inactive = self._advice('it is configured but not activated', 'activate')
         self.get_logger().info(f'engine: {room.engine.name}')
         return super().on_configure(state)
@@ -217,6 +224,7 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         }
 
     def _show_standing(self, sight: Sight, findings: list[Finding], camera: Camera) -> None:
+        self._announce_changes()
         self._publishing.publish(findings, sight.frame, _info(camera), standing=True)
 
     def _report_background(self, error: BaseException) -> None:
@@ -243,12 +251,20 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
             return one_line(str(error))
         return ''
 
-    def _apply_parameters(self, changed: list[Parameter]) -> None:
-        before, self.settings = self.settings, parameters.read(self)
-        if self.settings.expressions != before.expressions and self.room is not None:
-            self._publishing.announce(self.room.engine.name, self.settings.expressions)
+    def _announce(self, expressions: tuple[str, ...]) -> None:
+        if self.room is not None:
+            self._publishing.announce(self.room.engine.name, expressions)
+            self._announced = expressions
+
+    def _announce_changes(self) -> None:
+        # Looked at here and once a second: ROS 2 Humble tells nobody that parameters were set.
+        expressions = self.settings.expressions
+        with self._announcing:
+            if expressions != self._announced:
+                self._announce(expressions)
 
     def _publish_diagnostics(self) -> None:
+        self._announce_changes()
         message = diagnostics_from(
             node=self.get_name(),
             why_not_active=self._why_inactive,

@@ -41,7 +41,7 @@ TABLE = (
     ),
     Row(
         'runner', 'auto', 'before configure', 'What runs the engine; auto: what it was built for.',
-        choices=('auto', 'onnxruntime', 'torch', 'tensorrt', 'fake'),
+        choices=('auto', 'onnxruntime', 'torch', 'fake'),
     ),
     Row(
         'cameras', ['camera'], 'before configure',

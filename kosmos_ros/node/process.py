@@ -9,10 +9,11 @@ import threading
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 
 from kosmos_ros.node.node import KosmosNode
 
@@ -20,7 +21,7 @@ from kosmos_ros.node.node import KosmosNode
 # refused, images, parameters, transitions and diagnostics, so that none of these ever waits.
 _SPARE_THREADS = 5
 # `ros2 launch` sends the next signal after five seconds.
-_END_S, _AT_THE_LATEST_S = 1.5, 4.0
+_END_S, _AT_THE_LATEST_S = 1.5, 4.5
 RCLError = rclpy_implementation.RCLError
 
 
@@ -38,16 +39,21 @@ def run(arguments: Sequence[str]) -> int:
         return 2
     executor = MultiThreadedExecutor(num_threads=node.limits.max_waiting + 1 + _SPARE_THREADS)
     executor.add_node(node)
-    spinning = threading.Thread(target=_spin, args=(executor, end), name='spin', daemon=True)
+    enough: Future = Future()
+    spinning = threading.Thread(
+        target=_spin, args=(executor, enough, end), name='spin', daemon=True
+    )
     spinning.start()
     # Beside the executor: services answer NOT_ACTIVE while an engine is being loaded.
     threading.Thread(target=node.start, name='start', daemon=True).start()
     end.wait()
     ended = node.close(_END_S)
-    executor.shutdown(wait_for_threads=False)
+    # In this order: an executor that is shut down while it spins trips over what is gone.
+    enough.set_result(None)
+    spinning.join()
+    executor.shutdown()
     rclpy.try_shutdown()
-    spinning.join(_END_S)
-    if not ended or spinning.is_alive():
+    if not ended:
         # Whatever still computes cannot be stopped from here, and the interpreter would wait.
         end.leave()
     return end.code
@@ -87,13 +93,10 @@ class _End:
         os._exit(self.code)
 
 
-def _spin(executor: MultiThreadedExecutor, end: _End) -> None:
-    while executor.context.ok():
+def _spin(executor: MultiThreadedExecutor, enough: Future, end: _End) -> None:
+    while not enough.done():
         try:
-            executor.spin()
-            return
-        except ExternalShutdownException:
-            return
+            executor.spin_until_future_complete(enough)
         except RCLError as error:
             # An answer that could not be sent, as a rule because its caller is gone.
             get_logger('kosmos').warning(f'the middleware reports: {error}')

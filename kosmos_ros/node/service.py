@@ -28,9 +28,12 @@ from kosmos_ros.node.room import EngineRoom, Sight
 class Host(Protocol):
     """What the service needs of the node."""
 
-    settings: Settings
     cameras: Mapping[str, Camera]
     room: EngineRoom | None
+
+    @property
+    def settings(self) -> Settings:
+        """The present values of the parameters."""
 
     @property
     def why_not_active(self) -> str:

@@ -3,6 +3,7 @@
 Camera and demo run in different processes and share nothing but the seed.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,15 +37,19 @@ def view_for(seed: int) -> View:
 
 
 def questions_for(seed: int, count: int) -> list[Asked]:
-    """`count` different expressions about the view of a seed, of as many kinds as it has, in plain
-    words.
+    """`count` different expressions about the view of a seed, in plain words: its kinds in turn,
+    and as many different things as possible.
     """
     view, rng = view_for(seed), np.random.default_rng([_STREAM, seed, 1])
     found = meanings(view)
     asked: dict[str, Asked] = {}
     turn = 0
     while len(asked) < count:
-        meaning = choose(found, rng, KINDS[turn % len(KINDS)])
+        already = Counter(question.box_px for question in asked.values())
+        fewest = min(already[view.things[meaning.target].box_px] for meaning in found)
+        fresh = [m for m in found if already[view.things[m.target].box_px] == fewest]
+        kind = KINDS[turn % len(KINDS)]
+        meaning = choose(fresh, rng, kind) or choose(found, rng, kind)
         turn += 1
         if meaning is not None:
             text = plainly(meaning)

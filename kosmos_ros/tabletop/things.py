@@ -80,7 +80,7 @@ class Scene:
 def outline(thing: Thing) -> Doubles:
     """Points [N,3] of a thing's surface in the world; metres.
 
-    Their convex hull holds its silhouette but for a rim of at most 3 % of its width.
+    Their convex hull holds its silhouette but for a rim of at most 4 % of its width.
     """
     c, s = math.cos(thing.yaw_rad), math.sin(thing.yaw_rad)
     turn = np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])

@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sentencepiece import SentencePieceTrainer
+from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]
 
 from kosmos_ros.tabletop.language import WORDS
 
@@ -38,4 +39,11 @@ def write_word_model(path: Path, words: tuple[str, ...] = WORDS) -> None:
             eos_id=2,
             minloglevel=2,
         )
-    path.write_bytes(model.getvalue())
+    path.write_bytes(_without_paths(model.getvalue()))
+
+
+def _without_paths(model: bytes) -> bytes:
+    """The same model without the place of the rules on the machine that trained it."""
+    content = ModelProto.FromString(model)
+    content.normalizer_spec.ClearField('normalization_rule_tsv')
+    return bytes(content.SerializeToString(deterministic=True))

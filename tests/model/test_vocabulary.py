@@ -145,13 +145,13 @@ def texts_with_tags(draw: st.DrawFn) -> str:
     return ''.join(draw(st.lists(whole | torn | st.text(max_size=5), max_size=8)))
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=texts_with_tags() | st.text(st.characters(), max_size=40))
 def test_no_text_becomes_a_tag(small: Vocabulary, text: str) -> None:
     assert all(small.unk <= number < small.mask for number in small.encode(text))
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=texts_with_tags())
 def test_no_text_becomes_a_tag_of_the_released_model(released: Vocabulary, text: str) -> None:
     assert all(released.unk <= number < released.mask for number in released.encode(text))

@@ -63,7 +63,7 @@ def test_visible_box_is_the_projected_outline(shape: str) -> None:
     view = render(scene(one), CAMERA)
     box = box_in_image(one, TILTED, CAMERA)
     expected = (box.x0 * 640, box.y0 * 480, box.x1 * 640, box.y1 * 480)
-    assert view.things[0].box_px == pytest.approx(expected, abs=4)
+    assert view.things[0].box_px == pytest.approx(expected, abs=5)
 
 
 def test_depth_is_along_the_optical_axis() -> None:
