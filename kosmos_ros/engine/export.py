@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kosmos_ros.errors import EngineError
 from kosmos_ros.model.network import Kosmos2
 
 # High enough for LayerNormalization as one node, low enough for every runtime that we name.
 _OPSET = 18
+# Bytes of weights that fit into one protobuf file (2 GiB), with room for the graph.
+_ONE_FILE = 1_900_000_000
 
 
 def export_onnx(network: Kosmos2, directory: Path) -> None:
@@ -42,8 +45,10 @@ def _quiet_exporter() -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        yield
-    logger.setLevel(level)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 class _Vision(nn.Module):
@@ -57,17 +62,16 @@ class _Vision(nn.Module):
 
 def _export_vision(network: Kosmos2, path: Path) -> None:
     side = network.config.vision.image_size
-    torch.onnx.export(
+    program = torch.onnx.export(
         _Vision(network).eval(),
         (torch.zeros(1, 3, side, side),),
-        path,
         input_names=['pixels'],
         output_names=['embeds'],
         opset_version=_OPSET,
         dynamo=True,
-        external_data=_is_large(network.vision_model),
         verbose=False,
     )
+    _save(program, path)
 
 
 def _export_decoder(network: Kosmos2, path: Path) -> None:
@@ -75,7 +79,7 @@ def _export_decoder(network: Kosmos2, path: Path) -> None:
     batch, tokens, prefix, own = (
         torch.export.Dim(name, min=1) for name in ('rows', 'tokens', 'prefix', 'slots')
     )
-    torch.onnx.export(
+    program = torch.onnx.export(
         network.decoder,
         (
             torch.zeros(rows, new, network.config.text.embed_dim),
@@ -84,7 +88,6 @@ def _export_decoder(network: Kosmos2, path: Path) -> None:
             network.empty_cache(1, shared),
             network.empty_cache(rows, slots),
         ),
-        path,
         input_names=['embeds', 'mask', 'start', 'prefix', 'cache'],
         output_names=['hidden', 'new_cache'],
         dynamic_shapes=(
@@ -96,13 +99,20 @@ def _export_decoder(network: Kosmos2, path: Path) -> None:
         ),
         opset_version=_OPSET,
         dynamo=True,
-        external_data=_is_large(network.decoder.layers),
         verbose=False,
     )
+    _save(program, path)
 
 
-def _is_large(module: nn.Module) -> bool:
-    """Whether the weights exceed what one protobuf file can hold (2 GiB, with room for the
-    graph).
-    """
-    return sum(p.numel() * p.element_size() for p in module.parameters()) > 1_900_000_000
+def _save(program: torch.onnx.ONNXProgram | None, path: Path) -> None:
+    if program is None:
+        raise EngineError(f'PyTorch exported nothing for {path.name}')
+    graph = program.model.graph
+    for node in graph.all_nodes():
+        # The exporter writes where in our source each node comes from: paths of this machine.
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
+    tables = (value.const_value for value in graph.initializers.values())
+    weights = sum(table.nbytes for table in tables if table is not None)
+    program.save(path, external_data=weights > _ONE_FILE)

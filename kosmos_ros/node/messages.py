@@ -229,8 +229,7 @@ def one_line(text: str, at_most: int = 400) -> str:
     What cannot be encoded would raise while the answer is sent, and the caller would wait for
     ever.
     """
-    shown = ''.join(c if c.isprintable() else f'\\x{ord(c):02x}' for c in text[:at_most])
-    return shown.encode('utf-8', 'backslashreplace').decode()
+    return ''.join(c if c.isprintable() else f'\\x{ord(c):02x}' for c in text[:at_most])
 
 
 def _detection(finding: Finding, frame: Frame) -> Detection2D:

@@ -128,6 +128,10 @@ class Worker:
             self._last = _Job(last, awaited=False) if last else None
             self._changed.notify_all()
         self.dismiss(error)
+        return self.join(timeout_s)
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end of the thread, once the worker has been stopped."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 

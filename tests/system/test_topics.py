@@ -73,8 +73,9 @@ def test_annotated_image_and_markers(robot) -> None:
             robot.info.publish(info)
             assert robot.wait_for_status(Status.OK).status == Status.OK
             right = markers and abs(markers[-1].markers[1].points[2].x - 0.2) < 1e-6
-            return bool(images and right)
+            return bool(images and images[-1].width == 640 and right)
 
+        # The picture of another test may still be on its way.
         wait_until(drawn, 'picture and markers')
     image = images[-1]
     assert (image.width, image.height, image.encoding, image.step) == (640, 480, 'rgb8', 1920)
