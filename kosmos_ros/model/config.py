@@ -68,7 +68,7 @@ class Kosmos2Config:
         """
         try:
             return cls.from_dict(json.loads(path.read_text(encoding='utf-8')))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise EngineFileError(
                 f'{path} cannot be read as a model configuration: {error}'
             ) from None

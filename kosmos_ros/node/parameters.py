@@ -158,8 +158,8 @@ def refusal(parameter: Parameter, configured: bool) -> str:
 
 
 def _refused_list(row: Row, value: object) -> str:
-    items = [value] if isinstance(value, str) else list(value or ())  # type: ignore[call-overload]
-    if not all(isinstance(item, str) for item in items):
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, Sequence) or not all(isinstance(item, str) for item in items):
         return f'{row.name} must be a list of texts, for example "[\'the red ball\']".'
     if row.name == 'cameras':
         names = texts(items)

@@ -263,7 +263,7 @@ def test_no_senseless_number_is_published(rows: list[tuple[float, ...]]) -> None
 def test_one_line_is_printable_and_can_be_sent(text: str) -> None:
     shown = one_line(text)
     assert shown.isprintable()
-    assert shown.encode()
+    assert len(shown.encode()) >= len(text[:400])
 
 
 def test_one_line_of_half_a_surrogate() -> None:
