@@ -53,7 +53,8 @@ def flag(argument: str) -> bool:
 
 
 def _is_installed(name: str) -> bool:
-    if importlib.util.find_spec('ament_index_python') is None:
+    searchable = os.environ.get('AMENT_PREFIX_PATH')
+    if not searchable or importlib.util.find_spec('ament_index_python') is None:
         return False
     from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
