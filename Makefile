@@ -1,7 +1,7 @@
 # kosmos_ros without a ROS distribution; in one, use colcon and ros2 as the README says.
 
 PYTHON ?= python3
-SEED ?= 1
+SEED ?=
 ARGS ?=
 
 # The set-up keeps the Python that .venv has, unless a user names one here: make demo PYTHON=...
@@ -16,7 +16,7 @@ IN_VENV = .venv/bin/python -m kosmos_ros.environment
 COLCON = .venv/colcon
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types colcon clean
+.PHONY: help setup demo test lint colcon clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -26,7 +26,7 @@ setup:  ## make .venv with ROS 2 and this project in it (the other targets do th
 
 demo:  ## ask a simulated camera where things are; other scenes: make demo SEED=7
 	$(SETUP)
-	@.venv/bin/python -m kosmos_ros demo --seed $(SEED)
+	@.venv/bin/python -m kosmos_ros demo $(if $(SEED),--seed $(SEED))
 
 test:  ## run all tests; some of them: make test ARGS='-k boxes'
 	$(SETUP) --with test

@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         'demo', help='simulated camera, node and questions, live; draws a picture'
     )
-    demo.add_argument('--seed', type=_seed, default=1, help='which scenes are asked about')
+    demo.add_argument('--seed', type=_seed, help='which scene is asked about')
     demo.add_argument(
         '--image', type=Path, default=Path('demo.png'), help='where the picture goes'
     )
@@ -104,8 +104,10 @@ def _count(text: str) -> int:
 
 def _demo(options: argparse.Namespace) -> int:
     from kosmos_ros.node.demo import run_demo
+    from kosmos_ros.tabletop.stage import USUAL_SEED
 
-    return run_demo(options.seed, options.image)
+    seed = USUAL_SEED if options.seed is None else options.seed
+    return run_demo(seed, options.image)
 
 
 def _engine_info(options: argparse.Namespace) -> int:

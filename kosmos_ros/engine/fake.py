@@ -87,7 +87,8 @@ class FakeEngine:
 
     @classmethod
     def from_file(cls, path: Path) -> 'FakeEngine':
-        """Read a script: JSON with `name`, `load_s`, `acts` (by expression), `otherwise`, `steps`, `encode`.
+        """Read a script: JSON with `name`, `load_s`, `acts` (by expression), `otherwise`, `steps`
+        and `encode`.
 
         An act has the fields of `Act`; `boxes` are lists of x0, y0, x1, y1, score, and `failure`
         is 'ClassName: text', a class of `kosmos_ros.errors` or of Python.

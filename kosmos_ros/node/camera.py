@@ -17,10 +17,12 @@ except ImportError:  # ROS 2 Humble
 
 from kosmos_ros.errors import NoImage, StaleImage
 from kosmos_ros.node.frame import Instant, Shot
+from kosmos_ros.node.guard import Log, never_raises
 
 # Depth 1: of frames that pile up while nobody looks, only the newest is of use.  Best effort
 # matches drivers of both kinds.
-NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+_BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+_RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 _RATE_WINDOW = 30
 
 
@@ -29,7 +31,9 @@ class Camera:
 
     :param prefix: '' or 'NAME/', in front of the topics `image` and `camera_info`.
     :param compressed: subscribe to what image_transport publishes beside the image.
+    :param reliable: have lost parts of images sent again; best-effort cameras do not match then.
     :param on_shot: told of every message, on the executor: it must return at once.
+    :param log: where failures of the callbacks go.
     """
 
     def __init__(
@@ -38,16 +42,20 @@ class Camera:
         name: str,
         prefix: str,
         compressed: bool,
+        reliable: bool,
         on_shot: Callable[['Camera'], None],
+        log: Log,
     ) -> None:
         self.name = name
         self._node = node
         self._kind = CompressedImage if compressed else Image
+        self._qos = _RELIABLE if reliable else _BEST_EFFORT
         # image_transport appends to the name that `image` has been remapped to.
         image = node.resolve_topic_name(f'{prefix}image')
         self.topic = f'{image}/compressed' if compressed else image
         self._info_topic = f'{prefix}camera_info'
         self._on_shot = on_shot
+        self._log = log
         self._group = MutuallyExclusiveCallbackGroup()
         self._subscriptions: list[object] = []
         self._lock = threading.Lock()
@@ -59,14 +67,17 @@ class Camera:
 
     def open(self) -> None:
         """Begin to listen."""
-        events = SubscriptionEventCallbacks(incompatible_qos=self._warn_of_qos)
+        warn_of_qos = never_raises(self._log, self._warn_of_qos)
+        keep, keep_info = (never_raises(self._log, one) for one in (self._keep, self._keep_info))
+        events = SubscriptionEventCallbacks(incompatible_qos=warn_of_qos)
         self._subscriptions = [
             self._node.create_subscription(
-                self._kind, self.topic, self._keep, NEWEST,
+                self._kind, self.topic, keep, self._qos,
                 callback_group=self._group, event_callbacks=events,
             ),
             self._node.create_subscription(
-                CameraInfo, self._info_topic, self._keep_info, NEWEST, callback_group=self._group
+                CameraInfo, self._info_topic, keep_info, _BEST_EFFORT,
+                callback_group=self._group,
             ),
         ]  # fmt: skip
 
@@ -148,10 +159,10 @@ class Camera:
         policy = qos_policy_name_from_kind(event.last_policy_kind)  # type: ignore[attr-defined]
         if not self.incompatible:
             self._node.get_logger().warning(
-                f'A publisher on {self.topic} offers a QoS that does not fit ({policy.name}): '
+                f'A publisher on {self.topic} offers a QoS that does not fit ({policy}): '
                 f'nothing will come from it.  See `ros2 topic info -v {self.topic}`.'
             )
-        self.incompatible = policy.name
+        self.incompatible = policy
 
     def _why_no_image(self) -> str:
         kind = self._kind.__name__

@@ -14,7 +14,7 @@ from kosmos_ros.node.messages import Finding
 
 # Without camera_info: the field of view of a usual camera, 60 degrees across.
 _NOMINAL_FIELD = math.radians(60)
-_LINE_M, _TEXT_M, _DEPTH_M = 0.006, 0.05, 1.0
+_LINE_M, _TEXT_M, _DEPTH_M = 0.006, 0.035, 1.0
 
 
 def markers_from(

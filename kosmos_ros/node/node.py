@@ -215,11 +215,19 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
     def _make_cameras(
         self, settings: Settings, on_shot: Callable[[Camera], None]
     ) -> dict[str, Camera]:
-        guarded = never_raises(self.log_failure, on_shot)
         compressed = settings.image_transport == 'compressed'
+        reliable = settings.image_reliability == 'reliable'
         several = len(settings.cameras) > 1
         return {
-            name: Camera(self, name, f'{name}/' if several else '', compressed, guarded)
+            name: Camera(
+                self,
+                name,
+                f'{name}/' if several else '',
+                compressed,
+                reliable,
+                on_shot,
+                self.log_failure,
+            )
             for name in settings.cameras
         }
 

@@ -53,6 +53,11 @@ TABLE = (
         choices=('raw', 'compressed'),
     ),
     Row(
+        'image_reliability', 'best_effort', 'before configure',
+        'best_effort: any camera; reliable: lost parts of images come again, from reliable ones.',
+        choices=('best_effort', 'reliable'),
+    ),
+    Row(
         'expressions', [''], 'at any time',
         'Standing expressions: looked for in new frames of every camera, results on ~/detections.',
     ),
@@ -92,6 +97,7 @@ class Settings:
     runner: str
     cameras: tuple[str, ...]
     image_transport: str
+    image_reliability: str
     expressions: tuple[str, ...]
     rate: float
     score_threshold: float

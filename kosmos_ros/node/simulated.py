@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import io
+import signal
 import sys
 
 import numpy as np
@@ -20,7 +21,7 @@ from std_msgs.msg import Header
 from kosmos_ros.node.messages import image_message
 from kosmos_ros.tabletop.pinhole import Intrinsics
 from kosmos_ros.tabletop.render import add_sensor_noise
-from kosmos_ros.tabletop.stage import view_for
+from kosmos_ros.tabletop.stage import USUAL_SEED, view_for
 
 FRAME_ID = 'camera_color_optical_frame'
 # Drivers publish reliably (REP 2003): that fits subscribers of both kinds.
@@ -33,7 +34,7 @@ class TabletopCamera(Node):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__('tabletop_camera')
-        seed = self._declare('seed', 1, 'Which scene is on the table.', 0, 2**31 - 1)
+        seed = self._declare('seed', USUAL_SEED, 'Which scene is on the table.', 0, 2**31 - 1)
         rate = self._declare('rate', 15.0, 'Frames per second.', 0.1, 100.0)
         self._view = view_for(int(seed))
         self._noise = np.random.default_rng()
@@ -84,7 +85,8 @@ def run(arguments: Sequence[str]) -> int:
         print(f'tabletop_camera: {error}', file=sys.stderr)
         return 2
     except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        # Ctrl-C comes twice under `ros2 launch`: from the terminal, and passed on.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     finally:
         rclpy.try_shutdown()
     return 0

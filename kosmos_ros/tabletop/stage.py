@@ -13,6 +13,8 @@ from kosmos_ros.tabletop.pinhole import CAMERA
 from kosmos_ros.tabletop.render import View, render
 from kosmos_ros.tabletop.world import draw_scene
 
+# Shown when nobody asks for another: all four shapes, and a red ball among them.
+USUAL_SEED = 935
 _FEWEST_THINGS = 5
 # Apart from the seeds of training and of the held-out scenes.
 _STREAM = 77_003

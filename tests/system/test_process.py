@@ -83,6 +83,24 @@ def test_several_cameras(start) -> None:
         assert robot.call(camera='left').status == Status.NO_IMAGE
 
 
+def test_a_camera_whose_qos_does_not_fit_is_named(start) -> None:
+    from rclpy.event_handler import PublisherEventCallbacks
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+    from sensor_msgs.msg import Image
+
+    _, robot = start('-p', 'image_reliability:=reliable')
+    robot.wait_for_node()
+    qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    # rclpy's own callback uses a deprecated call, which is an error here.
+    quiet = PublisherEventCallbacks(use_default_callbacks=False)
+    robot.node.create_publisher(Image, 'image', qos, event_callbacks=quiet)
+    wait_until(lambda: 'RELIABILITY' in robot.call().message, 'the reason')
+    assert robot.call().status == Status.NO_IMAGE
+    # Another camera, which does fit, is heard all the same.
+    with robot.streaming(image_of(picture())):
+        robot.wait_for_status(Status.OK)
+
+
 def test_waiting_costs_nothing(start) -> None:
     """No thread spins while calls wait for an engine that hangs."""
     process, robot = start(script={'acts': {'the hanging ball': {'hangs': True}}})
