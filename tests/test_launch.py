@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from kosmos_ros.node.launching import expressions_from, flag, program
+from kosmos_ros.tabletop.stage import USUAL_SEED
 
 LAUNCH = Path(__file__).parents[1] / 'launch'
 KOSMOS, TABLETOP = LAUNCH / 'kosmos.launch.py', LAUNCH / 'tabletop.launch.py'
@@ -26,7 +27,7 @@ def arguments(path: Path) -> dict[str, tuple[str, str]]:
     for statement in ast.parse(path.read_text()).body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == 'ARGUMENTS':
             source = ast.unparse(statement.value)
-            return eval(source, {'str': str, 'HERE': LAUNCH})
+            return eval(source, {'str': str, 'HERE': LAUNCH, 'USUAL_SEED': USUAL_SEED})
     raise AssertionError(f'{path} has no ARGUMENTS')
 
 

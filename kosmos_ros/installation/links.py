@@ -19,11 +19,12 @@ import sys
 
 from kosmos_ros.environment import prepare
 
-prepare()
+# Guarded: a process that multiprocessing spawns reads this file, too.
+if __name__ == '__main__':
+    prepare()
+    from {module} import {function}
 
-from {module} import {function}
-
-sys.exit({function}())
+    sys.exit({function}())
 """
 
 

@@ -111,7 +111,6 @@ class Kosmos2Config:
                 vision.hidden_size % vision.num_attention_heads,
                 0,
             ),
-            'image_size modulo patch_size': (vision.image_size % vision.patch_size, 0),
         }
         for name, (is_value, must_be) in wanted.items():
             if is_value != must_be:

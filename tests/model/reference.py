@@ -66,7 +66,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         },
         'vision_config': {
             'hidden_size': 8, 'intermediate_size': 16, 'num_hidden_layers': 3,
-            'num_attention_heads': 1, 'image_size': 21, 'patch_size': 7, 'layer_norm_eps': 1e-3,
+            'num_attention_heads': 1, 'image_size': 24, 'patch_size': 7, 'layer_norm_eps': 1e-3,
         },
     },
     'unscaled': {
