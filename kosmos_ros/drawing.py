@@ -26,7 +26,7 @@ PALETTE: tuple[Colour, ...] = (
 _DARK, _LIGHT = (16, 18, 22), (255, 255, 255)
 # Lines are drawn this many times larger and shrunk: Pillow itself draws without antialiasing.
 _FINER = 4
-_LONGEST_LABEL = 48
+_LONGEST_LABEL, _LONGEST_ROW = 48, 68
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,8 @@ def poster(image: npt.NDArray[np.uint8], annotations: Sequence[Annotation]) -> I
         _draw_plate(sheet, plate, colour, row / 6)
         centre = (plate[0] + plate[2] / 2, middle)
         draw.text(centre, number.text, fill=_readable_on(colour), font=font, anchor='mm')
-        draw.text(
-            (row * 1.8, middle), _shortened(annotation.text), fill=_LIGHT, font=font, anchor='lm'
-        )
+        text = _shortened(annotation.text, _LONGEST_ROW)
+        draw.text((row * 1.8, middle), text, fill=_LIGHT, font=font, anchor='lm')
         if annotation.score is not None:
             right = (sheet.width - row / 2, middle)
             draw.text(right, f'{annotation.score:.2f}', fill=_LIGHT, font=font, anchor='rm')
@@ -150,7 +149,7 @@ def _draw_label(
 ) -> None:
     """A plate in the box's colour above it, below it or inside it, where there is still room."""
     font = _font(max(11, round(7.5 * unit)))
-    text = _shortened(annotation.text)
+    text = _shortened(annotation.text, _LONGEST_LABEL)
     if annotation.score is not None:
         text += f'  {annotation.score:.2f}'
     pad_x, pad_y = 2.6 * unit, 1.6 * unit
@@ -197,9 +196,9 @@ def _readable_on(colour: Colour) -> Colour:
     return _DARK if 0.299 * r + 0.587 * g + 0.114 * b > 110 else _LIGHT
 
 
-def _shortened(text: str) -> str:
+def _shortened(text: str, longest: int) -> str:
     line = ''.join(c if c.isprintable() else ' ' for c in text)
-    return line if len(line) <= _LONGEST_LABEL else line[: _LONGEST_LABEL - 1] + '…'
+    return line if len(line) <= longest else line[: longest - 1] + '…'
 
 
 @lru_cache(maxsize=8)
