@@ -26,7 +26,10 @@ ARGUMENTS = {
     'engine': ('', 'Engine directory; empty: what params_file says.'),
     'image': ('image', "Topic of the camera's image."),
     'camera_info': ('camera_info', "Topic of the camera's calibration."),
-    'depth': ('depth/image', 'Topic of the depth image that is registered to the image.'),
+    'depth': (
+        'depth/image',
+        'Topic of the registered depth image; not used yet.',
+    ),
     'image_transport': ('', 'raw or compressed; empty: what params_file says.'),
     'expressions': (
         '',

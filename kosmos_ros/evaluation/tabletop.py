@@ -21,8 +21,7 @@ def evaluate(engine: Engine, *, seed: int, scenes: int) -> int:
     scores: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for question in held_out(seed, scenes):
         height, width, _ = question.rgb.shape
-        x0, y0, x1, y1 = question.box_px
-        truth = Box(x0 / width, y0 / height, x1 / width, y1 / height)
+        truth = Box.from_pixels(question.box_px, width, height)
         ((best,),) = engine.locate(engine.encode_image(question.rgb), [question.expression])
         ious[question.kind].append(best.box_in_image.iou(truth))
         scores[question.kind].append(best.score)

@@ -43,6 +43,14 @@ class Box:
         """Whether the box lies inside the image and its corners are in order (False for NaN)."""
         return 0 <= self.x0 < self.x1 <= 1 and 0 <= self.y0 < self.y1 <= 1
 
+    @classmethod
+    def from_pixels(
+        cls, corners_px: tuple[float, float, float, float], width: int, height: int
+    ) -> 'Box':
+        """Corners x0, y0, x1, y1 in pixels of an image `width` x `height`, as shares of it."""
+        x0, y0, x1, y1 = corners_px
+        return cls(x0 / width, y0 / height, x1 / width, y1 / height)
+
     def iou(self, other: 'Box') -> float:
         """Intersection over union, 0 to 1; 0 when neither has an area."""
         shared = Box(

@@ -30,6 +30,7 @@ from kosmos_ros.errors import KosmosError, Status
 from kosmos_ros.limits import Limits
 from kosmos_ros.model.boxes import Box
 from kosmos_ros.node.messages import frame_from_msg
+from kosmos_ros.tabletop.pinhole import CAMERA
 from kosmos_ros.tabletop.stage import Asked, questions_for
 
 _QUESTIONS = 6
@@ -49,11 +50,11 @@ class DemoError(KosmosError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answered question; the box is in shares of the image, None when there was none."""
+    """One answered question; x0, y0, x1, y1 in pixels, None when there was no box."""
 
     asked: Asked
     response: Refer.Response
-    box: Box | None
+    corners_px: tuple[float, float, float, float] | None
     score: float
     iou: float
 
@@ -180,9 +181,12 @@ class _Asker:
         detection = response.detections.detections[0]
         centre, box = detection.bbox.center.position, detection.bbox
         x0, y0 = centre.x - box.size_x / 2, centre.y - box.size_y / 2
-        found = Box(x0, y0, x0 + box.size_x, y0 + box.size_y)
-        iou = found.iou(Box(*asked.box_px))
-        return Answer(asked, response, found, detection.results[0].hypothesis.score, iou)
+        corners = (x0, y0, x0 + box.size_x, y0 + box.size_y)
+        found, truth = (
+            Box.from_pixels(px, CAMERA.width, CAMERA.height) for px in (corners, asked.box_px)
+        )
+        score = detection.results[0].hypothesis.score
+        return Answer(asked, response, corners, score, found.iou(truth))
 
     def image(self) -> np.ndarray:
         """The newest frame, uint8[height, width, 3]."""
@@ -241,12 +245,10 @@ def _print_table(answers: list[Answer]) -> None:
     figures = f'{"score":>6} {"IoU":>5} {"age ms":>7} {"ms":>6}'
     print(f'\n{"expression":<{width}}  {"box x0 y0 x1 y1 (px)":<20} {figures}')
     for answer in answers:
-        timing, box = answer.response.timing, answer.box
-        corners = (
-            ' '.join(f'{v:4.0f}' for v in (box.x0, box.y0, box.x1, box.y1))
-            if box
-            else answer.response.message
-        )
+        timing = answer.response.timing
+        corners = answer.response.message
+        if answer.corners_px:
+            corners = ' '.join(f'{value:4.0f}' for value in answer.corners_px)
         figures = (
             f'{answer.score:6.2f} {answer.iou:5.2f} '
             f'{timing.image_age_ms:7.0f} {timing.total_ms:6.1f}'
@@ -259,15 +261,10 @@ def _draw(image: np.ndarray, answers: list[Answer], path: Path) -> None:
     annotations = [
         Annotation(
             answer.asked.expression,
-            Box(
-                answer.box.x0 / width,
-                answer.box.y0 / height,
-                answer.box.x1 / width,
-                answer.box.y1 / height,
-            ),
+            Box.from_pixels(answer.corners_px, width, height),
             answer.score,
         )
         for answer in answers
-        if answer.box
+        if answer.corners_px
     ]
     poster(image, annotations).save(path)

@@ -2,7 +2,7 @@
 
 One row of a batch is one picture and as many questions as fit behind it: the image prefix once,
 then segments that each see the prefix and themselves.  To the model this is the same as one row
-per question, at a third of the price.
+per question, with about a fifth of the decoder's tokens.
 """
 
 from dataclasses import dataclass
@@ -170,9 +170,7 @@ class Maker:
 
 def box_in_shares(view: View, index: int) -> Box:
     """A thing's visible box in shares of the image's sides."""
-    x0, y0, x1, y1 = view.things[index].box_px
-    width, height = view.camera.width, view.camera.height
-    return Box(x0 / width, y0 / height, x1 / width, y1 / height)
+    return Box.from_pixels(view.things[index].box_px, view.camera.width, view.camera.height)
 
 
 def patch_targets(view: View, n: int) -> tuple[Ints, Reals]:

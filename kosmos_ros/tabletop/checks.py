@@ -39,11 +39,10 @@ class Check:
         pixels, self._asked, self._kinds, self._truth = [], [], [], []
         for question in held_out(seed, count):
             height, width, _ = question.rgb.shape
-            x0, y0, x1, y1 = question.box_px
             pixels.append(torch.from_numpy(pixels_from_image(question.rgb, side)))
             self._asked.append(prefix + refer(vocabulary, question.expression))
             self._kinds.append(question.kind)
-            self._truth.append(Box(x0 / width, y0 / height, x1 / width, y1 / height))
+            self._truth.append(Box.from_pixels(question.box_px, width, height))
         self._pixels = torch.cat(pixels)
 
     @torch.inference_mode()
