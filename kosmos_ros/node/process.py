@@ -16,6 +16,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from kosmos_ros.node.node import KosmosNode
+from kosmos_ros.node.replies import notice_dropped_answers
 
 # Besides one thread for each call that waits or is being answered: some for calls that are
 # refused, images, parameters, transitions and diagnostics, so that none of these ever waits.
@@ -28,6 +29,7 @@ RCLError = rclpy_implementation.RCLError
 def run(arguments: Sequence[str]) -> int:
     """Run the node until SIGINT or SIGTERM; returns the exit code."""
     end = _End()
+    notice_dropped_answers()
     # rclpy's own handlers would close the context at once, and no waiting call could be answered
     # any more.
     rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)

@@ -109,7 +109,8 @@ class Robot:
         self.node = Node('robot', namespace=namespace or None, context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
-        self.client = self.node.create_client(Refer, 'refer')
+        # Tests send more at once than the usual ten, each of which the middleware must keep.
+        self.client = self.node.create_client(Refer, 'refer', qos_profile=QoSProfile(depth=200))
         self.image = self.node.create_publisher(Image, 'image', 2)
         self.jpeg = self.node.create_publisher(CompressedImage, 'image/compressed', 2)
         self.info = self.node.create_publisher(CameraInfo, 'camera_info', 2)

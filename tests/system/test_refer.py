@@ -309,3 +309,11 @@ def test_waits_are_bounded_for_every_thread(robot) -> None:
     for call in calls:
         call.result()
     wait_until(lambda: robot.call(image=image).status == Status.OK, 'a free engine')
+
+
+def test_a_storm_is_answered_to_the_last_call(robot) -> None:
+    image = image_of(picture())
+    calls = [robot.send(expression='the slow ball', image=image, timeout=SOON) for _ in range(100)]
+    answers = [call.result() for call in calls]
+    assert {answer.status for answer in answers} <= {Status.BUSY, Status.TIMEOUT, Status.OK}
+    good_call_works(robot)
