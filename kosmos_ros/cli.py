@@ -6,6 +6,7 @@ from pathlib import Path
 import sys
 
 from kosmos_ros import __version__
+from kosmos_ros.engine.command import add_engine_commands
 from kosmos_ros.errors import KosmosError
 
 
@@ -40,29 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     engine = commands.add_parser('engine', help='engine directories')
-    engines = engine.add_subparsers(required=True, metavar='COMMAND')
-    info = engines.add_parser('info', help='what an engine directory contains')
-    info.add_argument('path', type=Path)
-    info.set_defaults(run=_engine_info)
-    verify = engines.add_parser(
-        'verify', help='check every byte of an engine, load it and let it answer'
-    )
-    verify.add_argument('path', type=Path)
-    verify.set_defaults(run=_engine_verify)
-    build = engines.add_parser(
-        'build', help='make an engine from a Hugging Face checkpoint of Kosmos-2'
-    )
-    build.add_argument(
-        '--checkpoint',
-        type=Path,
-        required=True,
-        help='directory with config.json and *.safetensors',
-    )
-    build.add_argument('--out', type=Path, required=True, help='the engine directory to make')
-    build.add_argument('--runner', choices=('onnxruntime', 'torch'), default='onnxruntime')
-    build.add_argument('--precision', choices=('fp32', 'fp16', 'bf16'), default='fp32')
-    build.add_argument('--name', default='Kosmos-2', help='how the engine calls itself')
-    build.set_defaults(run=_engine_build)
+    add_engine_commands(engine.add_subparsers(required=True, metavar='COMMAND'))
 
     train = commands.add_parser('train', help='train an embedded model')
     trainings = train.add_subparsers(required=True, metavar='WORLD')
@@ -108,38 +87,6 @@ def _demo(options: argparse.Namespace) -> int:
 
     seed = USUAL_SEED if options.seed is None else options.seed
     return run_demo(seed, options.image)
-
-
-def _engine_info(options: argparse.Namespace) -> int:
-    from kosmos_ros.engine.manifest import Manifest
-
-    manifest = Manifest.read(options.path)
-    print(f'{manifest.name}: for {manifest.runner}, {manifest.precision}')
-    print(f'model {manifest.model}\nmade by {manifest.made_by}')
-    for name, entry in manifest.files.items():
-        print(f'{entry.bytes:>13,}  {entry.sha256[:16]}  {name}')
-    return 0
-
-
-def _engine_verify(options: argparse.Namespace) -> int:
-    from kosmos_ros.engine.verify import verify_engine
-
-    for line in verify_engine(options.path):
-        print(line, flush=True)
-    return 0
-
-
-def _engine_build(options: argparse.Namespace) -> int:
-    from kosmos_ros.engine.build import build_engine
-
-    build_engine(
-        options.checkpoint,
-        options.out,
-        runner=options.runner,
-        precision=options.precision,
-        name=options.name,
-    )
-    return 0
 
 
 def _train_tabletop(options: argparse.Namespace) -> int:

@@ -86,6 +86,14 @@ class EngineError(KosmosError):
     status = Status.ENGINE_ERROR
 
 
+class RunnerUnavailable(EngineError):
+    """This machine cannot run an engine in this way: a library, a GPU or a plan is missing."""
+
+
+class SelfCheckFailed(EngineError):
+    """An engine gives other numbers than its stored reference."""
+
+
 class EngineFileError(EngineError):
     """An engine directory or checkpoint is missing, damaged or of the wrong kind; nothing of it
     was loaded.

@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 if importlib.util.find_spec('kosmos_ros') is None:
     sys.path.append(str(HERE.parent))
 
-from kosmos_ros.node.launching import expressions_from, flag, program  # noqa: E402
+from kosmos_ros.node.launching import flag, parameters_from, program  # noqa: E402
 
 ARGUMENTS = {
     'namespace': (
@@ -24,6 +24,12 @@ ARGUMENTS = {
     ),
     'params_file': (str(HERE / 'params.yaml'), 'YAML file with the parameters of the node.'),
     'engine': ('', 'Engine directory; empty: what params_file says.'),
+    'runner': ('', 'auto, tensorrt, torch or onnxruntime; empty: what params_file says.'),
+    'build_plans': (
+        '',
+        'never, missing, or only (then the node ends); empty: what params_file says.',
+    ),
+    'self_check': ('', 'off, quick or full; empty: what params_file says.'),
     'image': ('image', "Topic of the camera's image."),
     'camera_info': ('camera_info', "Topic of the camera's calibration."),
     'depth': (
@@ -55,20 +61,12 @@ def generate_launch_description() -> LaunchDescription:
 def nodes(context: LaunchContext) -> list[Node]:
     """The node, and RViz if it is wanted."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    parameters = {'use_sim_time': flag(given['use_sim_time'])}
-    for name in ('engine', 'image_transport'):
-        if given[name]:
-            parameters[name] = given[name]
-    if given['expressions']:
-        parameters['expressions'] = expressions_from(given['expressions'])
-    if given['autostart']:
-        parameters['autostart'] = flag(given['autostart'])
     how = program('kosmos_node')
     kosmos = Node(
         **how | {'arguments': [*how.get('arguments', []), *log_level(given['log_level'])]},
         name='kosmos',
         namespace=given['namespace'],
-        parameters=[given['params_file'], parameters],
+        parameters=[given['params_file'], parameters_from(given)],
         remappings=[
             ('image', given['image']),
             ('camera_info', given['camera_info']),

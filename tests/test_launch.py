@@ -8,14 +8,16 @@ from types import ModuleType
 import pytest
 import yaml
 
-from kosmos_ros.node.launching import expressions_from, flag, program
+from kosmos_ros.node.launching import expressions_from, flag, parameters_from, program
+from kosmos_ros.node.parameters import TABLE
 from kosmos_ros.tabletop.stage import USUAL_SEED
 
 LAUNCH = Path(__file__).parents[1] / 'launch'
 KOSMOS, TABLETOP = LAUNCH / 'kosmos.launch.py', LAUNCH / 'tabletop.launch.py'
 PROMISED = (
-    'namespace', 'params_file', 'engine', 'image', 'camera_info', 'depth', 'image_transport',
-    'expressions', 'autostart', 'log_level', 'use_sim_time', 'rviz',
+    'namespace', 'params_file', 'engine', 'runner', 'build_plans', 'self_check', 'image',
+    'camera_info', 'depth', 'image_transport', 'expressions', 'autostart', 'log_level',
+    'use_sim_time', 'rviz',
 )  # fmt: skip
 needs_launch = pytest.mark.skipif(
     find_spec('launch_ros') is None, reason='launch and launch_ros are not installed'
@@ -82,6 +84,38 @@ def test_flags() -> None:
     ]
     with pytest.raises(ValueError, match='maybe'):
         flag('maybe')
+
+
+def defaults() -> dict[str, str]:
+    return {name: default for name, (default, _) in arguments(KOSMOS).items()}
+
+
+def test_what_is_not_given_is_left_to_the_file() -> None:
+    assert parameters_from(defaults()) == {'use_sim_time': False}
+
+
+def test_what_is_given_becomes_a_parameter() -> None:
+    given = {
+        'engine': '/an/engine',
+        'runner': 'tensorrt',
+        'build_plans': 'only',
+        'self_check': 'full',
+        'image_transport': 'compressed',
+        'expressions': 'a cup',
+        'autostart': 'false',
+        'use_sim_time': 'true',
+    }
+    values = {'expressions': ['a cup'], 'autostart': False, 'use_sim_time': True}
+    assert parameters_from(defaults() | given) == given | values
+    assert set(given) - {row.name for row in TABLE} == {'use_sim_time'}
+
+
+@pytest.mark.parametrize('name', ['runner', 'build_plans', 'self_check', 'image_transport'])
+def test_all_choices_are_described(name: str) -> None:
+    (row,) = (row for row in TABLE if row.name == name)
+    _, description = arguments(KOSMOS)[name]
+    for choice in row.choices:
+        assert choice in description or choice == 'fake'
 
 
 @pytest.mark.parametrize('name', ['kosmos_node', 'tabletop_camera'])

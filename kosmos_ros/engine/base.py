@@ -40,6 +40,12 @@ class Engine(Protocol):
     def name(self) -> str:
         """What answers, for people: model, runner, device, precision."""
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know about how it was loaded: runners that were passed over, and
+        why.
+        """
+
     def check_expression(self, expression: str) -> None:
         """Raise BadExpression when `locate` could not take this text.  Cheap; any thread may call
         it.

@@ -1,5 +1,8 @@
 """Checkpoints to engine directories.  Needs torch; running what was built does not (runner
 onnxruntime).
+
+The portable part (weights, graphs, reference answers) can be made on any machine; TensorRT's plans
+are built where they run.
 """
 
 from collections.abc import Callable
@@ -12,76 +15,180 @@ from safetensors.torch import save_file
 import torch
 
 from kosmos_ros import __version__
-from kosmos_ros.engine.export import export_onnx
-from kosmos_ros.engine.load import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE
-from kosmos_ros.engine.manifest import Manifest, sha256_of
+from kosmos_ros.engine.export import export_graphs
+from kosmos_ros.engine.files import (
+    CONFIG_FILE,
+    GOLDEN_FILE,
+    RECIPE_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+)
+from kosmos_ros.engine.golden import Golden, ask_reference, self_check
+from kosmos_ros.engine.manifest import FILE_NAME, Manifest
+from kosmos_ros.engine.recipe import Recipe
+from kosmos_ros.engine.runners.onnxruntime import OnnxRuntimeRunner
+from kosmos_ros.engine.runners.torch import TorchRunner
+from kosmos_ros.engine.sealed import sha256_of
+from kosmos_ros.engine.sizes import Sizes, check_disk, check_memory, gigabytes
 from kosmos_ros.errors import EngineFileError
-from kosmos_ros.model.config import Kosmos2Config
-from kosmos_ros.model.network import Kosmos2
+from kosmos_ros.model.config import HEAD, Kosmos2Config
+from kosmos_ros.model.quantize import quantized
+from kosmos_ros.model.tokenizer import write_tokenizer
 from kosmos_ros.model.vocabulary import Vocabulary
 from kosmos_ros.model.weights import DTYPES, load_model
 
+Report = Callable[[str], None]
+PARTIAL = '.partial'
+# Which stages of an unfinished build are done, and of which build.
+_PROGRESS_FILE = 'progress.json'
+
 
 def build_engine(
-    checkpoint: Path,
-    out: Path,
-    *,
-    runner: str,
-    precision: str,
-    name: str,
-    report: Callable[[str], None] = print,
+    checkpoint: Path, out: Path, recipe: Recipe, *, name: str, report: Report = print
 ) -> Manifest:
-    """Make an engine directory from a Hugging Face checkpoint directory.
+    """Make the portable part of an engine directory from a Hugging Face checkpoint directory.
 
-    The work happens in a directory beside `out` that is renamed at the end: what is called `out`
-    is always whole.
+    The work happens in a directory beside `out` that is renamed at the end, so what is called
+    `out` is always whole.  A build that was interrupted goes on after its last finished stage.
 
-    :param checkpoint: has config.json, model.safetensors (or its shards) and
-        sentencepiece.bpe.model.
+    :param checkpoint: has config.json, model.safetensors (or its shards), and
+        sentencepiece.bpe.model or tokenizer.json.
     :param out: must not exist.
     :raises EngineFileError: when the checkpoint is not complete or `out` exists.
+    :raises EngineError: when disk or memory would not do, or the result is not what the reference
+        gives.
     """
-    if runner == 'onnxruntime' and precision != 'fp32':
-        raise EngineFileError('ONNX Runtime engines for the CPU have precision fp32')
     if out.exists():
-        raise EngineFileError(f'{out} exists already; remove it or choose another --out')
-    tokenizer = checkpoint / TOKENIZER_FILE
+        raise EngineFileError(
+            f'{out} exists already; remove it or choose another --out '
+            '(without --checkpoint, plans for this machine are added to it)'
+        )
     config = Kosmos2Config.from_json(checkpoint / CONFIG_FILE)
-    if (ids := Vocabulary.from_file(tokenizer).size) != config.text.vocab_size:
-        raise EngineFileError(f'{tokenizer} has {ids} ids, the model {config.text.vocab_size}')
-    report(f'reading {checkpoint}')
-    network = load_model(checkpoint, DTYPES[precision])
-    partial = out.with_name(out.name + '.partial')
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    report(f'writing an engine for {runner}, {precision}')
-    if runner == 'onnxruntime':
-        export_onnx(network, partial)
-    else:
-        _save_weights(network, partial / WEIGHTS_FILE)
-    shutil.copyfile(tokenizer, partial / TOKENIZER_FILE)
-    (partial / CONFIG_FILE).write_text(
-        json.dumps(config.to_dict(), indent=2) + '\n', encoding='utf-8'
+    _check_shapes(config, recipe)
+    sizes = Sizes.of(config, recipe)
+    report(
+        f'{sizes.parameters / 1e6:,.1f} million parameters; weights {gigabytes(sizes.weights)}, '
+        f'plans up to {gigabytes(sizes.plans)}, caches {gigabytes(sizes.caches)}'
     )
+    report(f'reading {checkpoint}')
+    model = _model_hash(checkpoint)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = _Work(out.with_name(out.name + PARTIAL), _build_key(checkpoint, model, recipe))
+    check_disk(out.parent, sizes.weights + sizes.plans)
+    check_memory(
+        sizes.export_memory,
+        'making an engine of this model',
+        'do it on a larger machine and copy the directory: plans are built where they run',
+    )
+
+    def tokenizer() -> None:
+        write_tokenizer(checkpoint, work.folder / TOKENIZER_FILE)
+        if (ids := Vocabulary.from_file(work.folder / TOKENIZER_FILE).size) != (
+            config.text.vocab_size
+        ):
+            raise EngineFileError(
+                f'the tokenizer in {checkpoint} has {ids} ids, the model {config.text.vocab_size}'
+            )
+        recipe.write(work.folder / RECIPE_FILE)
+        text = json.dumps(config.to_dict(), indent=2) + '\n'
+        (work.folder / CONFIG_FILE).write_text(text, encoding='utf-8')
+
+    def weights() -> None:
+        network = load_model(checkpoint, DTYPES[recipe.activations])
+        state = network.state_dict()
+        if network.text_model.lm_head.weight is network.decoder.embed_tokens.weight:
+            del state[HEAD]
+        if recipe.precision == 'int8':
+            state = quantized(state)
+        save_file(state, work.folder / WEIGHTS_FILE)
+        # safetensors gives it to its owner only; an installed engine is for all users.
+        (work.folder / WEIGHTS_FILE).chmod(0o644)
+
+    def graphs() -> None:
+        export_graphs(config, recipe, work.folder)
+
+    def reference() -> None:
+        vocabulary = Vocabulary.from_file(work.folder / TOKENIZER_FILE)
+        network = load_model(work.folder, torch.float32)
+        runner = TorchRunner(network, vocabulary.image_open)
+        ask_reference(runner, vocabulary, config).write(work.folder / GOLDEN_FILE)
+
+    work.stage('tokenizer', tokenizer, report)
+    work.stage('weights', weights, report)
+    work.stage('graphs', graphs, report)
+    work.stage('reference answers', reference, report)
+    if recipe.runner == 'onnxruntime':
+        image_token = Vocabulary.from_file(work.folder / TOKENIZER_FILE).image_open
+        runner = OnnxRuntimeRunner(work.folder, config, image_token, recipe)
+        golden = Golden.read(work.folder / GOLDEN_FILE)
+        for line in self_check(runner, golden, 'full', recipe.precision):
+            report(f'self-check: {line}')
+    (work.folder / _PROGRESS_FILE).unlink()
     manifest = Manifest.of_directory(
-        partial,
+        work.folder,
         name=name,
-        runner=runner,
-        precision=precision,
-        model=_model_hash(checkpoint),
+        runner=recipe.runner,
+        precision=recipe.precision,
+        model=model,
         made_by=f'kosmos_ros {__version__}, torch {torch.__version__}',
     )
-    manifest.write(partial)
-    partial.rename(out)
+    manifest.write(work.folder)
+    work.folder.rename(out)
     report(f'{out} is ready')
     return manifest
 
 
-def _save_weights(network: Kosmos2, path: Path) -> None:
-    weights = network.state_dict()
-    if network.text_model.lm_head.weight is network.decoder.embed_tokens.weight:
-        del weights['text_model.lm_head.weight']
-    save_file(weights, path)
+class _Work:
+    """An unfinished engine directory: it has no manifest, so nothing loads it."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder = folder
+        self._key = key
+        self._done = self._read_done()
+        if not self._done:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        # Left by an interruption between the manifest and the new name.
+        (folder / FILE_NAME).unlink(missing_ok=True)
+
+    def stage(self, name: str, work: Callable[[], None], report: Report) -> None:
+        """Do a stage, unless an earlier attempt at this very build has ended it."""
+        if name in self._done:
+            report(f'{name}: done before')
+            return
+        report(f'{name} ...')
+        work()
+        self._done.append(name)
+        draft = self.folder / f'{_PROGRESS_FILE}.part'
+        draft.write_text(json.dumps({'key': self._key, 'done': self._done}), encoding='utf-8')
+        draft.replace(self.folder / _PROGRESS_FILE)
+
+    def _read_done(self) -> list[str]:
+        try:
+            progress = json.loads((self.folder / _PROGRESS_FILE).read_text(encoding='utf-8'))
+            return list(progress['done']) if progress['key'] == self._key else []
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+
+def _check_shapes(config: Kosmos2Config, recipe: Recipe) -> None:
+    image = config.latent_query_num + 3
+    if image > min(recipe.prefix, recipe.prefill[0][1]):
+        raise EngineFileError(
+            f'an image of this model has {image} tokens; prefix and the first shape of prefill '
+            f'in the recipe have room for {recipe.prefix} and {recipe.prefill[0][1]}'
+        )
+    if recipe.prefix + recipe.slots > config.text.max_position_embeddings:
+        raise EngineFileError(
+            f'the recipe has {recipe.prefix} + {recipe.slots} slots, the model '
+            f'{config.text.max_position_embeddings} positions'
+        )
+
+
+def _build_key(checkpoint: Path, model: str, recipe: Recipe) -> str:
+    config = (checkpoint / CONFIG_FILE).read_bytes()
+    parts = (model, repr(recipe), __version__, torch.__version__, str(checkpoint.resolve()))
+    return hashlib.sha256('\0'.join(parts).encode() + config).hexdigest()
 
 
 def _model_hash(checkpoint: Path) -> str:

@@ -1,54 +1,90 @@
-"""The network as ONNX graphs, and the tables that stay outside of them.  Needs torch and onnx."""
+"""The network as typed ONNX graphs over the engine's one weight file.  Needs torch and onnx.
+
+A graph holds no weights: every initializer is a place in ``model.safetensors``.  So the graphs are
+small, both key/value tiers and every runner share one copy of the weights, and none has to fit
+into one protobuf file.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import json
 import logging
 from pathlib import Path
+from typing import Any, cast
 import warnings
 
-import numpy as np
+import onnx
+import onnx_ir as ir
+from onnxscript import optimizer
 import torch
 from torch import Tensor, nn
 
+from kosmos_ros.engine.files import VISION_GRAPH, WEIGHTS_FILE, decoder_graph
+from kosmos_ros.engine.operators import ATTENTION, SCATTER, TIERS, Tier, check_graph
+from kosmos_ros.engine.recipe import Recipe
 from kosmos_ros.errors import EngineError
-from kosmos_ros.model.network import Kosmos2
+from kosmos_ros.model.config import Kosmos2Config
+from kosmos_ros.model.layers import Norm
+from kosmos_ros.model.network import Attention, Kosmos2, Pair, scatter_attention
+from kosmos_ros.model.quantize import SCALE
+from kosmos_ros.model.weights import DTYPES
 
-# High enough for LayerNormalization as one node, low enough for every runtime that we name.
-_OPSET = 18
-# Bytes of weights that fit into one protobuf file (2 GiB), with room for the graph.
-_ONE_FILE = 1_900_000_000
+# dtypes of safetensors in ONNX's words.
+_TYPES = {
+    'F32': ir.DataType.FLOAT,
+    'F16': ir.DataType.FLOAT16,
+    'BF16': ir.DataType.BFLOAT16,
+    'I8': ir.DataType.INT8,
+}
+# 18 is the oldest with all that is needed; with int8, the oldest whose scales may have 16 bits.
+_OPSETS = {SCATTER.name: 18, ATTENTION.name: 24}
+_OPSET_OF_INT8 = 19
 
 
-def export_onnx(network: Kosmos2, directory: Path) -> None:
-    """Write ``vision.onnx``, ``decoder.onnx``, ``embedding.npy`` and, when the head is not tied,
-    ``head.npy``.
+def export_graphs(config: Kosmos2Config, recipe: Recipe, directory: Path) -> None:
+    """Write ``vision.onnx`` and the decoder's graphs, for TensorRT one for each key/value tier,
+    beside ``model.safetensors``, which must be there.
 
-    The weights must be float32.  Rows, tokens and slots of the decoder are dynamic.  Embedding and
-    head stay outside: no graph carries the largest table of the model, and a caller can take just
-    the rows that it needs.
+    Rows and tokens of the decoder are dynamic, each runner fixes them; prefix and cache have the
+    recipe's static sizes for TensorRT and are dynamic for ONNX Runtime.
+
+    :raises EngineError: when a graph has something that its tier does not allow.
     """
+    network = _hollow(config, DTYPES[recipe.activations])
+    if recipe.runner == 'tensorrt':
+        for module in network.modules():
+            if isinstance(module, Norm):
+                module.__class__ = _WrittenOutNorm
+    places = _places(directory / WEIGHTS_FILE)
     with _quiet_exporter():
-        _export_vision(network, directory / 'vision.onnx')
-        _export_decoder(network, directory / 'decoder.onnx')
-    embedding = network.decoder.embed_tokens.weight
-    head = network.text_model.lm_head.weight
-    np.save(directory / 'embedding.npy', embedding.detach().numpy(), allow_pickle=False)
-    if head is not embedding:
-        np.save(directory / 'head.npy', head.detach().numpy(), allow_pickle=False)
+        _export_vision(network, places, directory / VISION_GRAPH)
+        # ONNX Runtime's caches grow and shrink, which the newer tier's operators do not allow.
+        for tier in TIERS if recipe.runner == 'tensorrt' else (SCATTER,):
+            _export_decoder(network, recipe, tier, places, directory / decoder_graph(tier.name))
 
 
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """torch's exporter talks about its own insides; errors still come through."""
-    logger = logging.getLogger('torch.onnx')
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
+def _hollow(config: Kosmos2Config, dtype: torch.dtype) -> Kosmos2:
+    """The network with weights that take no memory: the graphs only name them."""
+    with torch.device('meta'):
+        network = Kosmos2(config)
+    zero = torch.zeros((), dtype=dtype)
+    weights = {name: zero.expand(weight.shape) for name, weight in network.state_dict().items()}
+    network.load_state_dict(weights, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+class _WrittenOutNorm(Norm):
+    """The same by elementary operators.  TensorRT 10.3 to 10.5 set the precision of every
+    LayerNormalization, which their strongly typed networks refuse (importer and NvInfer.h of
+    10.3).  Not with a division: ONNX Runtime would take that for a LayerNormalization again, and
+    make one of two types of it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        centred = wide - wide.mean(-1, keepdim=True)
+        scale = (centred.square().mean(-1, keepdim=True) + self.eps).rsqrt()
+        return (centred * scale * self.weight.float() + self.bias.float()).to(x.dtype)
 
 
 class _Vision(nn.Module):
@@ -56,63 +92,233 @@ class _Vision(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.network.vision(pixels)
+    def forward(self, pixels: Tensor) -> Tensor:  # float32[1,3,I,I] -> [1,K,D]
+        return self.network.vision(pixels.to(self.network.text_model.lm_head.weight.dtype))
 
 
-def _export_vision(network: Kosmos2, path: Path) -> None:
+class _Decoder(nn.Module):
+    """The decoder as runners see it: only the hidden state of each row's last token comes out."""
+
+    def __init__(self, network: Kosmos2, attend: Attention) -> None:
+        super().__init__()
+        self.network = network
+        self.attend = attend
+
+    def forward(
+        self,
+        embeds: Tensor,
+        mask: Tensor,
+        start: Tensor,
+        last: Tensor,
+        prefix: list[Pair],
+        cache: list[Pair],
+    ) -> tuple[Tensor, list[Pair]]:
+        hidden, present = self.network.decoder(embeds, mask, start, prefix, cache, self.attend)
+        index = last[:, None, None].expand(-1, 1, hidden.shape[2])
+        return hidden.gather(1, index).squeeze(1), present
+
+
+def _native_attention(
+    q: Tensor, new: Pair, mask: Tensor, start: Tensor, prefix: Pair, cache: Pair
+) -> tuple[Tensor, Pair]:
+    """As ``scatter_attention``, by operators that runtimes fuse and TensorRT runs in place."""
+    version = _OPSETS[ATTENTION.name]
+    present = [
+        torch.onnx.ops.symbolic(
+            'TensorScatter',
+            (old, fresh, start),
+            {'axis': -2},
+            dtype=old.dtype,
+            shape=old.shape,
+            version=version,
+        )
+        for old, fresh in zip(cache, new, strict=True)
+    ]
+    keys, values = (
+        torch.cat([shared.expand(q.shape[0], -1, -1, -1), own], dim=2)
+        for shared, own in zip(prefix, present, strict=True)
+    )
+    # q is scaled already: a scale here would be multiplied into all keys at every step.
+    mixed = torch.onnx.ops.symbolic(
+        'Attention',
+        (q, keys, values, mask),
+        {'scale': 1.0},
+        dtype=q.dtype,
+        shape=q.shape,
+        version=version,
+    )
+    return mixed, (present[0], present[1])
+
+
+_ATTENTION: dict[str, Attention] = {
+    SCATTER.name: scatter_attention,
+    ATTENTION.name: _native_attention,
+}
+
+
+def _export_vision(network: Kosmos2, places: dict[str, ir.ExternalTensor], path: Path) -> None:
     side = network.config.vision.image_size
+    # The older tier is a part of the newer one.
+    tier = SCATTER
     program = torch.onnx.export(
         _Vision(network).eval(),
         (torch.zeros(1, 3, side, side),),
         input_names=['pixels'],
         output_names=['embeds'],
-        opset_version=_OPSET,
+        opset_version=_OPSETS[tier.name],
         dynamo=True,
+        optimize=False,
         verbose=False,
     )
-    _save(program, path)
+    _save(program, places, tier, path)
 
 
-def _export_decoder(network: Kosmos2, path: Path) -> None:
-    rows, new, shared, slots = 2, 3, 5, 7
-    batch, tokens, prefix, own = (
-        torch.export.Dim(name, min=1) for name in ('rows', 'tokens', 'prefix', 'slots')
-    )
+def _export_decoder(
+    network: Kosmos2,
+    recipe: Recipe,
+    tier: Tier,
+    places: dict[str, ir.ExternalTensor],
+    path: Path,
+) -> None:
+    text, dtype = network.config.text, network.text_model.lm_head.weight.dtype
+    rows, new = 2, 3
+    static = recipe.runner == 'tensorrt'
+    shared, slots = (recipe.prefix, recipe.slots) if static else (5, 7)
+
+    def pairs(batch: int, length: int) -> list[Pair]:
+        shape = (batch, text.attention_heads, length, text.head_dim)
+        zero = torch.zeros(shape, dtype=dtype)
+        return [(zero.clone(), zero.clone()) for _ in range(text.layers)]
+
+    any_rows, any_tokens = (torch.export.Dim(name, min=1) for name in ('rows', 'tokens'))
+    any_prefix, any_slots = (torch.export.Dim(name, min=1) for name in ('prefix', 'slots'))
+    of_prefix: dict[int, Any] = {} if static else {2: any_prefix}
+    of_cache: dict[int, Any] = {0: any_rows} if static else {0: any_rows, 2: any_slots}
+    of_mask: dict[int, Any] = {} if static else {2: torch.export.Dim.DYNAMIC}
+    layers = range(text.layers)
+    names = [f'{index}.{part}' for index in layers for part in ('key', 'value')]
     program = torch.onnx.export(
-        network.decoder,
+        _Decoder(network, _ATTENTION[tier.name]).eval(),
         (
-            torch.zeros(rows, new, network.config.text.embed_dim),
+            torch.zeros(rows, new, text.embed_dim, dtype=dtype),
             torch.ones(rows, new, shared + slots, dtype=torch.bool),
             torch.zeros(rows, dtype=torch.int64),
-            network.empty_cache(1, shared),
-            network.empty_cache(rows, slots),
+            torch.zeros(rows, dtype=torch.int64),
+            pairs(1, shared),
+            pairs(rows, slots),
         ),
-        input_names=['embeds', 'mask', 'start', 'prefix', 'cache'],
-        output_names=['hidden', 'new_cache'],
+        input_names=[
+            *('embeds', 'mask', 'start', 'last'),
+            *(f'prefix.{name}' for name in names),
+            *(f'cache.{name}' for name in names),
+        ],
+        output_names=['hidden', *(f'present.{name}' for name in names)],
         dynamic_shapes=(
-            {0: batch, 1: tokens},
-            {0: batch, 1: tokens, 2: torch.export.Dim.DYNAMIC},
-            {0: batch},
-            {4: prefix},
-            {2: batch, 4: own},
+            {0: any_rows, 1: any_tokens},
+            {0: any_rows, 1: any_tokens, **of_mask},
+            {0: any_rows},
+            {0: any_rows},
+            [(of_prefix, of_prefix)] * text.layers,
+            [(of_cache, of_cache)] * text.layers,
         ),
-        opset_version=_OPSET,
+        opset_version=_opset(tier, recipe),
         dynamo=True,
+        optimize=False,
         verbose=False,
     )
-    _save(program, path)
+    _save(program, places, tier, path)
 
 
-def _save(program: torch.onnx.ONNXProgram | None, path: Path) -> None:
+def _opset(tier: Tier, recipe: Recipe) -> int:
+    opset = _OPSETS[tier.name]
+    return max(opset, _OPSET_OF_INT8) if recipe.precision == 'int8' else opset
+
+
+def _save(
+    program: torch.onnx.ONNXProgram | None,
+    places: dict[str, ir.ExternalTensor],
+    tier: Tier,
+    path: Path,
+) -> None:
     if program is None:
         raise EngineError(f'PyTorch exported nothing for {path.name}')
     graph = program.model.graph
+    weights = dict(graph.initializers)
+    for weight in weights.values():
+        # What has no value cannot be folded into another table.
+        weight.const_value = None
+    optimizer.optimize_ir(program.model)
+    for name, weight in weights.items():
+        if name in graph.initializers:
+            _place(graph, weight, places, name.removeprefix('network.'))
     for node in graph.all_nodes():
         # The exporter writes where in our source each node comes from: paths of this machine.
         node.metadata_props.clear()
         for value in node.outputs:
             value.metadata_props.clear()
-    tables = (value.const_value for value in graph.initializers.values())
-    weights = sum(table.nbytes for table in tables if table is not None)
-    program.save(path, external_data=weights > _ONE_FILE)
+    program.model.metadata_props.clear()
+    ir.save(program.model, path)
+    check_graph(onnx.load(path, load_external_data=False), tier)
+
+
+def _place(
+    graph: ir.Graph, weight: ir.Value, places: dict[str, ir.ExternalTensor], name: str
+) -> None:
+    """Say where in the weight file an initializer lies; dequantise it if it lies there as int8."""
+    stored = places[name]
+    if stored.dtype == weight.dtype:
+        weight.const_value = stored
+        return
+    if stored.dtype != ir.DataType.INT8:
+        raise EngineError(f'{WEIGHTS_FILE} holds {name} as {stored.dtype}, not {weight.dtype}')
+    del graph.initializers[cast(str, weight.name)]
+    inputs = []
+    for part in (stored, places[name + SCALE]):
+        value = ir.Value(name=part.name, shape=part.shape, type=ir.TensorType(part.dtype))
+        value.const_value = part
+        graph.initializers.add(value)
+        inputs.append(value)
+    node = ir.Node('', 'DequantizeLinear', inputs, [ir.AttrInt64('axis', 0)], num_outputs=1)
+    (wide,) = node.outputs
+    wide.name, wide.type, wide.shape = f'{name}_wide', weight.type, weight.shape
+    ir.convenience.replace_all_uses_with(weight, wide)
+    graph.insert_before(graph[0], node)
+
+
+def _places(path: Path) -> dict[str, ir.ExternalTensor]:
+    """Where each tensor of a safetensors file lies: 8 bytes that say how long the header is, the
+    header as JSON, the tensors.
+    """
+    with path.open('rb') as file:
+        size = int.from_bytes(file.read(8), 'little')
+        header = json.loads(file.read(size))
+    header.pop('__metadata__', None)
+    places = {}
+    for name, entry in header.items():
+        begin, end = entry['data_offsets']
+        places[name] = ir.ExternalTensor(
+            path.name,
+            8 + size + begin,
+            end - begin,
+            _TYPES[entry['dtype']],
+            shape=ir.Shape(entry['shape']),
+            name=name,
+            base_dir=str(path.parent),
+        )
+    return places
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """torch's exporter talks about its own insides; errors still come through."""
+    loggers = {name: logging.getLogger(name) for name in ('torch.onnx', 'onnx_ir')}
+    levels = {name: logger.level for name, logger in loggers.items()}
+    for logger in loggers.values():
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try:
+            yield
+        finally:
+            for name, logger in loggers.items():
+                logger.setLevel(levels[name])

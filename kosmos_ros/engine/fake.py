@@ -5,7 +5,7 @@ test may run many calls at once and still know the answer to each.
 """
 
 import builtins
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 import json
 from pathlib import Path
@@ -63,6 +63,7 @@ class FakeEngine:
     :param otherwise: what to do for all other expressions.
     :param steps: what to do at the first, second, ... `locate`, before `acts` is looked at.
     :param encode: what looking at an image costs, or how it fails.
+    :param remarks: what to say about how it was loaded.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class FakeEngine:
         encode: Act | None = None,
         name: str = 'fake',
         limits: Limits | None = None,
+        remarks: Sequence[str] = (),
     ) -> None:
         self.name = name
+        self.remarks = tuple(remarks)
         self.calls = Calls()
         self.release = threading.Event()
         self.entered = threading.Event()
@@ -86,17 +89,24 @@ class FakeEngine:
         self._thread = threading.Lock()
 
     @classmethod
-    def from_file(cls, path: Path) -> 'FakeEngine':
-        """Read a script: JSON with `name`, `load_s`, `acts` (by expression), `otherwise`, `steps`
-        and `encode`.
+    def from_file(
+        cls, path: Path, report: Callable[[str], None] = lambda line: None
+    ) -> 'FakeEngine':
+        """Read a script: JSON with `name`, `remarks`, `progress`, `load_s`, `acts` (by
+        expression), `otherwise`, `steps` and `encode`.
 
         An act has the fields of `Act`; `boxes` are lists of x0, y0, x1, y1, score, and `failure`
-        is 'ClassName: text', a class of `kosmos_ros.errors` or of Python.
+        is 'ClassName: text', a class of `kosmos_ros.errors` or of Python.  `progress` is a list
+        of [line, seconds]: what to report while it loads, and how long to sleep after each line.
 
+        :param report: is given the lines of `progress`.
         :raises EngineFileError: when the file cannot be read or means nothing.
         """
         try:
             script = json.loads(path.read_text(encoding='utf-8'))
+            for line, seconds in script.get('progress', []):
+                report(line)
+                time.sleep(seconds)
             time.sleep(script.get('load_s', 0.0))
             return cls(
                 {text: _act(words) for text, words in script.get('acts', {}).items()},
@@ -104,6 +114,7 @@ class FakeEngine:
                 [_act(words) for words in script.get('steps', [])],
                 _act(script.get('encode', {})),
                 script.get('name', 'fake'),
+                remarks=script.get('remarks', ()),
             )
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise EngineFileError(f'{path} is no script of a fake engine: {error}') from error

@@ -38,8 +38,11 @@ class GroundingEngine:
         vocabulary: Vocabulary,
         config: Kosmos2Config,
         limits: Limits | None = None,
+        remarks: Sequence[str] = (),
     ) -> None:
-        self.name = f'{name} on {runner.name}'
+        instead = ', a fallback' if remarks else ''
+        self.name = f'{name} on {runner.name}{instead}'
+        self.remarks = tuple(remarks)
         self._runner = runner
         self._vocabulary = vocabulary
         self._config = config

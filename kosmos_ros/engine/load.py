@@ -1,102 +1,220 @@
-"""Engine directories to engines."""
+"""Engine directories to engines: which runner, and why that one."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from kosmos_ros.engine.base import Engine
 from kosmos_ros.engine.fake import FakeEngine
+from kosmos_ros.engine.files import CONFIG_FILE, GOLDEN_FILE, RECIPE_FILE, TOKENIZER_FILE
+from kosmos_ros.engine.golden import LEVELS, Golden, self_check
 from kosmos_ros.engine.grounding import GroundingEngine
 from kosmos_ros.engine.manifest import Manifest
+from kosmos_ros.engine.places import engines_folder
+from kosmos_ros.engine.recipe import Recipe
 from kosmos_ros.engine.runner import Runner
-from kosmos_ros.errors import EngineFileError
+from kosmos_ros.errors import EngineFileError, RunnerUnavailable, SelfCheckFailed
 from kosmos_ros.limits import Limits
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.vocabulary import Vocabulary
 
-CONFIG_FILE = 'config.json'
-TOKENIZER_FILE = 'sentencepiece.bpe.model'
-WEIGHTS_FILE = 'model.safetensors'
+Report = Callable[[str], None]
+BUILD_PLANS = ('never', 'missing', 'only')
+# What runs an engine, fastest first: with 'auto', the first of these that works.
+TENSORRT, TORCH_CUDA = 'TensorRT', 'PyTorch on a GPU'
+ONNXRUNTIME, TORCH_CPU = 'ONNX Runtime', 'PyTorch on the CPU'
+_ORDER = (TENSORRT, TORCH_CUDA, ONNXRUNTIME, TORCH_CPU)
+_FORCED = {
+    'tensorrt': (TENSORRT,),
+    'torch': (TORCH_CUDA, TORCH_CPU),
+    'onnxruntime': (ONNXRUNTIME,),
+}
+_AUTO = {'tensorrt': _ORDER, 'onnxruntime': (ONNXRUNTIME, TORCH_CPU)}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFiles:
+    """An engine directory, every byte of it checked."""
+
+    directory: Path
+    manifest: Manifest
+    recipe: Recipe
+    config: Kosmos2Config
+    vocabulary: Vocabulary
+
+    @classmethod
+    def verified(cls, directory: Path) -> 'EngineFiles':
+        """
+        :raises EngineFileError: when anything of it is missing or damaged, or does not belong
+            together.
+        """
+        manifest = Manifest.read(directory)
+        config = Kosmos2Config.from_json(directory / CONFIG_FILE)
+        vocabulary = Vocabulary.from_file(directory / TOKENIZER_FILE)
+        if vocabulary.size != config.text.vocab_size:
+            raise EngineFileError(
+                f'{directory}: the tokenizer has {vocabulary.size} ids, the model '
+                f'{config.text.vocab_size}; they do not belong together'
+            )
+        recipe = Recipe.from_yaml(directory / RECIPE_FILE)
+        return cls(directory, manifest, recipe, config, vocabulary)
 
 
 def load_engine(
-    path: Path | None = None, runner: str = 'auto', limits: Limits | None = None
+    path: Path | None = None,
+    runner: str = 'auto',
+    limits: Limits | None = None,
+    *,
+    self_check: str = 'off',
+    build_plans: str = 'never',
+    report: Report = lambda line: None,
 ) -> Engine:
     """Verify an engine directory, then load it.
 
     :param path: the directory; None is the embedded tabletop engine.
-    :param runner: 'auto', the name of the runner that the engine must be for, or 'fake' (then
-        `path` is the script of a `FakeEngine`).
-    :raises EngineFileError: when anything of it is missing, damaged, or cannot run on this
-        machine.
+    :param runner: 'auto', 'tensorrt', 'torch', 'onnxruntime', or 'fake' (then `path` is the script
+        of a `FakeEngine`).
+    :param self_check: 'off', 'quick' or 'full': whether the engine must first give its stored
+        reference answers.
+    :param build_plans: 'never', 'missing' or 'only': the latter two build plans of TensorRT that
+        this machine lacks.
+    :param report: is told how far it has come, in short lines.
+    :raises EngineFileError: when anything of it is missing or damaged.
+    :raises RunnerUnavailable: when this machine cannot run it.
+    :raises SelfCheckFailed: when it gives other answers than the reference.
     """
     if runner == 'fake':
         if path is None:
             raise EngineFileError('the runner fake needs the path of a script as engine')
-        return FakeEngine.from_file(path)
-    directory = path if path is not None else embedded_engine()
-    manifest = Manifest.read(directory)
-    if runner not in ('auto', manifest.runner):
-        raise EngineFileError(
-            f'{directory} is an engine for {manifest.runner}, not for {runner}; '
-            f'build one with `kosmos_ros engine build --runner {runner}` or set runner to auto'
-        )
-    if manifest.runner not in _RUNNERS:
-        known = ', '.join(_RUNNERS)
-        raise EngineFileError(
-            f'{directory} needs the runner {manifest.runner!r}; this version has {known}'
-        )
-    config = Kosmos2Config.from_json(directory / CONFIG_FILE)
-    vocabulary = Vocabulary.from_file(directory / TOKENIZER_FILE)
-    if vocabulary.size != config.text.vocab_size:
-        raise EngineFileError(
-            f'{directory}: the tokenizer has {vocabulary.size} ids, the model '
-            f'{config.text.vocab_size}; they do not belong together'
-        )
-    loaded = _RUNNERS[manifest.runner](
-        directory, manifest.precision, config, vocabulary.image_open
+        return FakeEngine.from_file(path, report)
+    files = EngineFiles.verified(path if path is not None else embedded_engine())
+    loaded, remarks = open_runner(
+        files, runner, level=self_check, build_plans=build_plans, report=report
     )
-    return GroundingEngine(manifest.name, loaded, vocabulary, config, limits)
+    return GroundingEngine(
+        files.manifest.name, loaded, files.vocabulary, files.config, limits, remarks
+    )
+
+
+def open_runner(
+    files: EngineFiles, runner: str, *, level: str, build_plans: str, report: Report
+) -> tuple[Runner, tuple[str, ...]]:
+    """The fastest runner that works here, and what was passed over for which reason.
+
+    :raises RunnerUnavailable: when none does.
+    :raises SelfCheckFailed: when the last of them gives other answers than the reference.
+    """
+    if level not in LEVELS or build_plans not in BUILD_PLANS:
+        raise ValueError(f'self_check is {level!r} and build_plans {build_plans!r}')
+    if runner != 'auto' and runner not in _FORCED:
+        known = ', '.join(_FORCED)
+        raise EngineFileError(f'there is no runner {runner!r}; there is auto, {known}')
+    candidates = _AUTO[files.recipe.runner] if runner == 'auto' else _FORCED[runner]
+    if build_plans != 'never' and TENSORRT not in candidates:
+        report('plans: this engine is not run by TensorRT, so it has none')
+    remarks: list[str] = []
+    for candidate in candidates:
+        report(f'loading by {candidate}')
+        try:
+            loaded = _OPEN[candidate](files, build_plans, report)
+            _check(loaded, files, level, report)
+        except (RunnerUnavailable, SelfCheckFailed) as error:
+            last = candidate == candidates[-1] and isinstance(error, SelfCheckFailed)
+            # Who asked for plans and nothing else has no use for another runner.
+            if last or (build_plans == 'only' and candidate == TENSORRT):
+                raise
+            remarks.append(f'not by {candidate}: {error}')
+            continue
+        return loaded, tuple(remarks)
+    raise RunnerUnavailable(f'{files.directory} cannot be run here: {"; ".join(remarks)}')
+
+
+def _check(loaded: Runner, files: EngineFiles, level: str, report: Report) -> None:
+    """
+    :raises SelfCheckFailed: when it gives other answers than the reference; then it is closed.
+    """
+    if level == 'off':
+        return
+    golden = Golden.read(files.directory / GOLDEN_FILE)
+    try:
+        for line in self_check(loaded, golden, level, files.recipe.precision):
+            report(f'self-check {level}: {line}')
+    except SelfCheckFailed:
+        loaded.close()
+        raise
 
 
 def embedded_engine() -> Path:
-    """The tabletop engine that comes with the package, in a checkout or installed under a prefix.
+    """The tabletop engine that comes with the package.
 
-    :raises EngineFileError: when it is in neither.
+    :raises EngineFileError: when it is not there.
     """
-    for folder in Path(__file__).resolve().parents:
-        for place in ('engines/tabletop', 'share/kosmos_ros/engines/tabletop'):
-            if (folder / place).is_dir():
-                return folder / place
-    raise EngineFileError(
-        'the embedded engine engines/tabletop is missing; install kosmos_ros again'
+    return engines_folder() / 'tabletop'
+
+
+def _tensorrt(files: EngineFiles, build_plans: str, report: Report) -> Runner:
+    _need('torch', 'install PyTorch with CUDA for this machine')
+    from kosmos_ros.engine.machine import this_machine
+    from kosmos_ros.engine.tensorrt_engine import open_tensorrt, plans_for
+
+    machine = this_machine()
+    return open_tensorrt(files, plans_for(files, machine, build_plans != 'never', report), machine)
+
+
+def _torch_cuda(files: EngineFiles, build_plans: str, report: Report) -> Runner:
+    _need('torch', 'install PyTorch with CUDA for this machine')
+    import torch
+
+    from kosmos_ros.engine.machine import gpu
+    from kosmos_ros.engine.runners.device import CudaDevice
+    from kosmos_ros.engine.runners.static import StaticRunner
+    from kosmos_ros.engine.runners.tables import Tables
+    from kosmos_ros.engine.runners.torch import TorchProgram
+    from kosmos_ros.model.weights import load_model
+
+    gpu()
+    device = CudaDevice()
+    # A GPU has no use for more than 16 bits; fp16 is what the model was trained in.
+    dtype = torch.bfloat16 if files.recipe.activations == 'bf16' else torch.float16
+    network = load_model(files.directory, dtype).to(device.torch_device)
+    head = network.text_model.lm_head.weight
+    tables = Tables.of(network.decoder.embed_tokens.weight, head, files.config.text)
+    return StaticRunner(
+        TorchProgram(network),
+        device,
+        tables,
+        files.config,
+        files.recipe,
+        files.vocabulary.image_open,
     )
 
 
-def _onnxruntime(
-    directory: Path, precision: str, config: Kosmos2Config, image_token: int
-) -> Runner:
+def _onnxruntime(files: EngineFiles, build_plans: str, report: Report) -> Runner:
     _need('onnxruntime', 'pip install onnxruntime')
+    _need('safetensors', 'pip install safetensors')
     from kosmos_ros.engine.runners.onnxruntime import OnnxRuntimeRunner
 
-    return OnnxRuntimeRunner(directory, config, image_token)
+    return OnnxRuntimeRunner(
+        files.directory, files.config, files.vocabulary.image_open, files.recipe
+    )
 
 
-def _torch(directory: Path, precision: str, config: Kosmos2Config, image_token: int) -> Runner:
-    _need('torch', 'install PyTorch for this machine, see docs/architecture.md')
+def _torch_cpu(files: EngineFiles, build_plans: str, report: Report) -> Runner:
+    _need('torch', 'install PyTorch for this machine')
     _need('safetensors', 'pip install safetensors')
-    import torch
-
     from kosmos_ros.engine.runners.torch import TorchRunner
     from kosmos_ros.model.weights import DTYPES, load_model
 
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    return TorchRunner(load_model(directory, DTYPES[precision]).to(device), image_token)
+    network = load_model(files.directory, DTYPES[files.recipe.activations])
+    return TorchRunner(network, files.vocabulary.image_open)
 
 
-_RUNNERS: dict[str, Callable[[Path, str, Kosmos2Config, int], Runner]] = {
-    'onnxruntime': _onnxruntime,
-    'torch': _torch,
+_OPEN: dict[str, Callable[[EngineFiles, str, Report], Runner]] = {
+    TENSORRT: _tensorrt,
+    TORCH_CUDA: _torch_cuda,
+    ONNXRUNTIME: _onnxruntime,
+    TORCH_CPU: _torch_cpu,
 }
 
 
@@ -104,6 +222,4 @@ def _need(module: str, cure: str) -> None:
     try:
         import_module(module)
     except ImportError as error:
-        raise EngineFileError(
-            f'this engine needs the Python package {module}, which is not there: {cure}'
-        ) from error
+        raise RunnerUnavailable(f'the Python package {module} is missing ({cure})') from error

@@ -54,5 +54,8 @@ class Runner(Protocol):
     def logits(self, hidden: object, first: int, last: int) -> Floats:
         """Scores [B, last-first] of the vocabulary rows first..last-1, float32."""
 
+    def fetch(self, value: object) -> Floats:
+        """What `vision` gave, or a hidden state, as float32 on the host; for checks."""
+
     def close(self) -> None:
         """Give memory and devices back."""

@@ -8,6 +8,10 @@ from typing import Any, TypeVar
 
 from kosmos_ros.errors import EngineFileError
 
+# Names of the two tables in a checkpoint; without the second, the first is both.
+EMBEDDING = 'text_model.model.embed_tokens.weight'
+HEAD = 'text_model.lm_head.weight'
+
 Part = TypeVar('Part', 'TextConfig', 'VisionConfig')
 
 

@@ -4,13 +4,14 @@ export and of training.
 Module names equal those of ``transformers`` ``Kosmos2ForConditionalGeneration``, so its state dict
 loads unchanged.
 Where that implementation leaves a choice, the paper's own code decides: softmax and GELU are
-computed in float32.
+computed in float32, as are LayerNorms, whatever type the weights have.
 
 Letters in shapes: B rows, Q new tokens, P prefix slots, S slots of a row's own cache, L layers, H
 heads, C head width, D text width, V vocabulary, I image side in pixels, N patches + 1, K latent
 queries.
 """
 
+from collections.abc import Callable, Sequence
 import math
 
 import torch
@@ -18,100 +19,14 @@ from torch import Tensor, nn
 import torch.nn.functional as F
 
 from kosmos_ros.model.config import Kosmos2Config, TextConfig, VisionConfig
+from kosmos_ros.model.layers import Norm, merge_heads, softmax, split_heads
 from kosmos_ros.model.positions import sinusoidal_positions
+from kosmos_ros.model.vision import VisionTransformer
 
-
-class VisionAttention(nn.Module):
-    """Bidirectional multi-head attention."""
-
-    def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        self.heads = config.num_attention_heads
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:  # [B,N,W] -> [B,N,W]
-        q, k, v = (
-            split_heads(project(x), self.heads)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-        return self.out_proj(merge_heads(softmax(scores) @ v))
-
-
-class VisionMLP(nn.Module):
-    """Two linear layers with CLIP's quick GELU between them."""
-
-    def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.fc1(x)
-        return self.fc2(x * torch.sigmoid(1.702 * x))
-
-
-class VisionLayer(nn.Module):
-    """Pre-LN transformer block."""
-
-    def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        self.self_attn = VisionAttention(config)
-        self.layer_norm1 = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.mlp = VisionMLP(config)
-        self.layer_norm2 = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(self.layer_norm1(x))
-        return x + self.mlp(self.layer_norm2(x))
-
-
-class VisionEmbeddings(nn.Module):
-    """Class token and patches, with learned positions."""
-
-    def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        size, patch = config.hidden_size, config.patch_size
-        self.class_embedding = nn.Parameter(torch.randn(size))
-        self.patch_embedding = nn.Conv2d(config.num_channels, size, patch, patch, bias=False)
-        self.position_embedding = nn.Embedding(config.patches + 1, size)
-
-    def forward(self, pixels: Tensor) -> Tensor:  # [B,3,I,I] -> [B,N,W]
-        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)
-        first = self.class_embedding.expand(pixels.shape[0], 1, -1)
-        return torch.cat([first, patches], dim=1) + self.position_embedding.weight
-
-
-class VisionEncoder(nn.Module):
-    """The stack of blocks."""
-
-    def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(VisionLayer(config) for _ in range(config.num_hidden_layers))
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-
-class VisionTransformer(nn.Module):
-    """CLIP's image tower; the last layer is used for every position, the class token included."""
-
-    def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        self.embeddings = VisionEmbeddings(config)
-        # The checkpoint spells it so.
-        self.pre_layrnorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.encoder = VisionEncoder(config)
-        self.post_layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-
-    def forward(self, pixels: Tensor) -> Tensor:  # [B,3,I,I] -> unit vectors [B,N,W]
-        x = self.encoder(self.pre_layrnorm(self.embeddings(pixels)))
-        return F.normalize(self.post_layernorm(x), dim=-1)
+# Keys and values of one layer.
+Pair = tuple[Tensor, Tensor]
+# q, keys and values of the new tokens, mask, start, prefix, cache -> mixed values, new cache.
+Attention = Callable[[Tensor, Pair, Tensor, Tensor, Pair, Pair], tuple[Tensor, Pair]]
 
 
 class TextAttention(nn.Module):
@@ -125,7 +40,7 @@ class TextAttention(nn.Module):
         self.v_proj = nn.Linear(config.embed_dim, config.embed_dim)
         self.out_proj = nn.Linear(config.embed_dim, config.embed_dim)
         if inner_norm:
-            self.inner_attn_ln = nn.LayerNorm(config.embed_dim, config.layer_norm_eps)
+            self.inner_attn_ln = Norm(config.embed_dim, config.layer_norm_eps)
 
     def queries(self, x: Tensor) -> Tensor:  # [B,Q,D] -> [B,H,Q,C], scaled
         q = split_heads(self.q_proj(x), self.heads)
@@ -141,30 +56,22 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.self_attn = TextAttention(config, inner_norm=True)
-        self.self_attn_layer_norm = nn.LayerNorm(config.embed_dim, config.layer_norm_eps)
+        self.self_attn_layer_norm = Norm(config.embed_dim, config.layer_norm_eps)
         self.ffn = DecoderFFN(config)
-        self.final_layer_norm = nn.LayerNorm(config.embed_dim, config.layer_norm_eps)
+        self.final_layer_norm = Norm(config.embed_dim, config.layer_norm_eps)
 
     def forward(
-        self, x: Tensor, mask: Tensor, slots: Tensor, prefix: Tensor, cache: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """x[B,Q,D], mask[B,1,Q,P+S], slots[B,H,Q,C], prefix[2,1,H,P,C], cache[2,B,H,S,C] -> x,
-        cache.
+        self, x: Tensor, mask: Tensor, start: Tensor, prefix: Pair, cache: Pair, attend: Attention
+    ) -> tuple[Tensor, Pair]:
+        """x[B,Q,D], mask[B,1,Q,P+S], start[B], prefix 2 times [1,H,P,C], cache 2 times [B,H,S,C]
+        -> x, cache.
         """
         attention = self.self_attn
         normed = self.self_attn_layer_norm(x)
-        q = attention.queries(normed)
-        new_keys, new_values = attention.keys_values(normed)
-        keys = cache[0].scatter(2, slots, new_keys)
-        values = cache[1].scatter(2, slots, new_values)
-        # The prefix belongs to every row: broadcast in the two products, it is never copied per
-        # row.
-        scores = torch.cat([q @ prefix[0].transpose(-1, -2), q @ keys.transpose(-1, -2)], dim=-1)
-        weights = softmax(scores, mask)
-        shared = prefix.shape[-2]
-        mixed = weights[..., :shared] @ prefix[1] + weights[..., shared:] @ values
+        new = attention.keys_values(normed)
+        mixed, cache = attend(attention.queries(normed), new, mask, start, prefix, cache)
         x = x + attention.out_proj(attention.inner_attn_ln(merge_heads(mixed)))
-        return x + self.ffn(self.final_layer_norm(x)), torch.stack([keys, values])
+        return x + self.ffn(self.final_layer_norm(x)), cache
 
 
 class DecoderFFN(nn.Module):
@@ -174,7 +81,7 @@ class DecoderFFN(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(config.embed_dim, config.ffn_dim)
         self.fc2 = nn.Linear(config.ffn_dim, config.embed_dim)
-        self.ffn_layernorm = nn.LayerNorm(config.ffn_dim, config.layer_norm_eps)
+        self.ffn_layernorm = Norm(config.ffn_dim, config.layer_norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.fc1(x)
@@ -191,7 +98,7 @@ class Decoder(nn.Module):
         self.embed_scale = math.sqrt(config.embed_dim) if config.scale_embedding else 1.0
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embed_dim)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
-        self.layer_norm = nn.LayerNorm(config.embed_dim, config.layer_norm_eps)
+        self.layer_norm = Norm(config.embed_dim, config.layer_norm_eps)
         # float32 whatever the weights are: bfloat16 cannot tell neighbouring positions apart.
         positions = sinusoidal_positions(
             config.max_position_embeddings, config.embed_dim, config.pad_token_id
@@ -205,8 +112,14 @@ class Decoder(nn.Module):
         return (tokens * self.embed_scale + self.positions[positions]).to(tokens.dtype)
 
     def forward(
-        self, embeds: Tensor, mask: Tensor, start: Tensor, prefix: Tensor, cache: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        embeds: Tensor,
+        mask: Tensor,
+        start: Tensor,
+        prefix: Sequence[Pair] | Tensor,
+        cache: Sequence[Pair] | Tensor,
+        attend: Attention | None = None,
+    ) -> tuple[Tensor, list[Pair]]:
         """Run new tokens over what is cached.
 
         :param embeds: [B,Q,D], from ``embed``.
@@ -214,19 +127,26 @@ class Decoder(nn.Module):
             itself.
         :param start: int64[B], the slot of a row's first new token; tokens are written to
             start..start+Q-1.
-        :param prefix: [L,2,1,H,P,C], keys and values that all rows share; P may be 0.
-        :param cache: [L,2,B,H,S,C], keys and values of each row; what lies at start and behind is
-            overwritten.
+        :param prefix: L pairs of keys and values [1,H,P,C] that all rows share, or one tensor
+            [L,2,1,H,P,C]; P may be 0.
+        :param cache: L pairs of keys and values [B,H,S,C] of each row, or one tensor
+            [L,2,B,H,S,C]; what lies at start and behind is overwritten.
+        :param attend: how keys and values are cached and attended to; ``scatter_attention``
+            unless an exporter needs operators of its own.
         :return: hidden states [B,Q,D] after the last LayerNorm, and the new cache.
         """
-        heads, width = cache.shape[3], cache.shape[5]
-        slots = start[:, None] + torch.arange(embeds.shape[1], device=embeds.device)
-        slots = slots[:, None, :, None].expand(-1, heads, -1, width)
-        x, layers = embeds, []
+        x, present = embeds, []
         for index, layer in enumerate(self.layers):
-            x, layer_cache = layer(x, mask[:, None], slots, prefix[index], cache[index])
-            layers.append(layer_cache)
-        return self.layer_norm(x), torch.stack(layers)
+            x, pair = layer(
+                x,
+                mask[:, None],
+                start,
+                (prefix[index][0], prefix[index][1]),
+                (cache[index][0], cache[index][1]),
+                attend or scatter_attention,
+            )
+            present.append(pair)
+        return self.layer_norm(x), present
 
 
 class Resampler(nn.Module):
@@ -290,21 +210,33 @@ class Kosmos2(nn.Module):
         return torch.zeros(shape, dtype=weight.dtype, device=weight.device)
 
 
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """[B,T,H*C] -> [B,H,T,C]."""
-    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
+def scatter_attention(
+    q: Tensor, new: Pair, mask: Tensor, start: Tensor, prefix: Pair, cache: Pair
+) -> tuple[Tensor, Pair]:
+    """Write the new keys and values into a copy of the cache, and attend to prefix and cache.
 
-
-def merge_heads(x: Tensor) -> Tensor:
-    """[B,H,T,C] -> [B,T,H*C]."""
-    return x.transpose(1, 2).flatten(2)
-
-
-def softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Over the last axis, in float32 as the official code does; False in the mask means weight
-    0.
+    q and new[B,H,Q,C], mask bool[B,1,Q,P+S], start int64[B] -> [B,H,Q,C], cache.
     """
-    wide = scores.float()
-    if mask is not None:
-        wide = wide.masked_fill(~mask, torch.finfo(torch.float32).min)
-    return wide.softmax(-1).to(scores.dtype)
+    index = cache_slots(start, q)
+    keys, values = (old.scatter(2, index, fresh) for old, fresh in zip(cache, new, strict=True))
+    return mix(q, mask, prefix, (keys, values)), (keys, values)
+
+
+def cache_slots(start: Tensor, q: Tensor) -> Tensor:
+    """Where in a cache [B,H,S,C] the elements of new keys like q[B,H,Q,C] go: int64[B,H,Q,C]."""
+    slots = start[:, None] + torch.arange(q.shape[2], device=q.device)
+    return slots[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3])
+
+
+def mix(q: Tensor, mask: Tensor, prefix: Pair, cache: Pair) -> Tensor:
+    """Attention of q[B,H,Q,C] to prefix and cache, mask bool[B,1,Q,P+S] -> [B,H,Q,C]."""
+    # The prefix belongs to every row: broadcast in the two products, it is never copied per row.
+    scores = torch.cat([q @ pair[0].transpose(-1, -2) for pair in (prefix, cache)], dim=-1)
+    weights = softmax(scores, mask)
+    shared = prefix[0].shape[-2]
+    return weights[..., :shared] @ prefix[1] + weights[..., shared:] @ cache[1]
+
+
+def stacked(cache: Sequence[Pair]) -> Tensor:
+    """L pairs of keys and values [B,H,S,C] -> [L,2,B,H,S,C]."""
+    return torch.stack([torch.stack(pair) for pair in cache])

@@ -12,16 +12,15 @@ import torch
 from torch import Tensor
 
 from kosmos_ros.errors import EngineFileError
-from kosmos_ros.model.config import Kosmos2Config
+from kosmos_ros.model.config import EMBEDDING, HEAD, Kosmos2Config
 from kosmos_ros.model.network import Kosmos2
+from kosmos_ros.model.quantize import SCALE, dequantized
 
 # Names of precisions, as engines and their builders use them.
 DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
 _ONE_FILE = 'model.safetensors'
 _INDEX = 'model.safetensors.index.json'
-_HEAD = 'text_model.lm_head.weight'
-_EMBEDDING = 'text_model.model.embed_tokens.weight'
 # Tables that older versions of transformers saved; they follow from the configuration.
 _COMPUTED = re.compile(r'(^|\.)embed_positions(\.|$)|\.position_ids$')
 _SHOWN_NAMES = 5
@@ -33,6 +32,8 @@ def load_model(directory: Path, dtype: torch.dtype) -> Kosmos2:
     The head is the embedding unless the checkpoint holds a head that differs from it.  Needs
     little more memory than the weights take in `dtype`.  Do not change the type of the model
     afterwards (``model.half()``): its table of positions must stay float32.
+
+    Weights of an int8 engine, which have scales beside them, are dequantised.
 
     :param directory: with ``config.json`` and ``model.safetensors``, or shards and
         ``model.safetensors.index.json``.
@@ -46,13 +47,14 @@ def load_model(directory: Path, dtype: torch.dtype) -> Kosmos2:
     places = {
         name: path for name, path in _places(directory).items() if not _COMPUTED.search(name)
     }
+    scales = {name: places.pop(name + SCALE) for name in list(places) if name + SCALE in places}
     with torch.device('meta'):
         model = Kosmos2(config)
     wanted = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     _check_names(directory, places.keys(), wanted.keys())
-    weights = _read(places, wanted, dtype)
-    embedding = weights[_EMBEDDING]
-    head = weights.setdefault(_HEAD, embedding)
+    weights = _read(places, scales, wanted, dtype)
+    embedding = weights[EMBEDDING]
+    head = weights.setdefault(HEAD, embedding)
     # Assigning makes the head a parameter of its own; what was one must be tied again.
     model.load_state_dict(weights, strict=True, assign=True)
     if torch.equal(head, embedding):
@@ -106,7 +108,7 @@ def _places_from_index(path: Path) -> dict[str, Path]:
 
 
 def _check_names(directory: Path, held: Iterable[str], wanted: Iterable[str]) -> None:
-    missing = set(wanted) - set(held) - {_HEAD}
+    missing = set(wanted) - set(held) - {HEAD}
     unexpected = set(held) - set(wanted)
     for word, names in (('lacks', missing), ('holds unexpected', unexpected)):
         if names:
@@ -116,7 +118,10 @@ def _check_names(directory: Path, held: Iterable[str], wanted: Iterable[str]) ->
 
 
 def _read(
-    places: Mapping[str, Path], wanted: Mapping[str, tuple[int, ...]], dtype: torch.dtype
+    places: Mapping[str, Path],
+    scales: Mapping[str, Path],
+    wanted: Mapping[str, tuple[int, ...]],
+    dtype: torch.dtype,
 ) -> dict[str, Tensor]:
     weights = {}
     for path in sorted(set(places.values())):
@@ -129,6 +134,9 @@ def _read(
                         f'config.json asks for {list(wanted[name])}'
                     )
                 weight = file.get_tensor(name)
+                if name in scales and weight.dtype == torch.int8:
+                    weights[name] = dequantized(weight, file.get_tensor(name + SCALE), dtype)
+                    continue
                 if not weight.is_floating_point():
                     raise EngineFileError(
                         f'{name} in {path} holds {weight.dtype}, not floating-point weights'

@@ -10,6 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from kosmos_ros.errors import Status
 from kosmos_ros.node.camera import Camera
 from kosmos_ros.node.counters import Counters
+from kosmos_ros.node.messages import one_line
 from kosmos_ros.node.room import EngineRoom
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -23,14 +24,18 @@ def diagnostics_from(
     *,
     node: str,
     why_not_active: str,
+    progress: str,
     room: EngineRoom | None,
     cameras: Iterable[Camera],
     max_image_age_s: float,
     counters: Counters,
 ) -> DiagnosticArray:
-    """One status each for the engine, every camera, and the calls; the stamp is left to set."""
+    """One status each for the engine, every camera, and the calls; the stamp is left to set.
+
+    :param progress: the latest line of an engine that is being loaded; empty at other times.
+    """
     name = room.engine.name if room is not None and not why_not_active else ''
-    statuses = [_engine(why_not_active, room, counters), _calls(room, counters)]
+    statuses = [_engine(why_not_active, progress, room, counters), _calls(room, counters)]
     if not why_not_active:
         statuses += [_camera(camera, max_image_age_s) for camera in cameras]
     for status in statuses:
@@ -39,12 +44,19 @@ def diagnostics_from(
     return DiagnosticArray(status=statuses)
 
 
-def _engine(why_not_active: str, room: EngineRoom | None, counters: Counters) -> DiagnosticStatus:
-    if why_not_active or room is None:
-        return _status('engine', WARN, f'not active: {why_not_active}')
+def _engine(
+    why_not_active: str, progress: str, room: EngineRoom | None, counters: Counters
+) -> DiagnosticStatus:
+    if room is None:
+        values: dict[str, object] = {'progress': progress} if progress else {}
+        return _status('engine', WARN, f'not active: {why_not_active}', values)
+    remarks = [one_line(remark) for remark in room.engine.remarks]
+    values = {'engine': room.engine.name}
+    values |= {f'remark_{number}': remark for number, remark in enumerate(remarks, 1)}
+    if why_not_active:
+        return _status('engine', WARN, f'not active: {why_not_active}', values)
     busy_s, failures = room.worker.running_s, counters.failures_in_a_row
-    values = {
-        'engine': room.engine.name,
+    values |= {
         'busy_s': f'{busy_s:.1f}',
         'failures_in_a_row': failures,
         'last_failure': counters.last_failure,
@@ -55,6 +67,9 @@ def _engine(why_not_active: str, room: EngineRoom | None, counters: Counters) ->
         return _status('engine', ERROR, f'{failures} failures in a row', values)
     if failures:
         return _status('engine', WARN, 'the last answer failed', values)
+    # It answers, but not as whoever chose this machine expects: slower, as a rule.
+    if remarks:
+        return _status('engine', WARN, f'active, but {"; ".join(remarks)}', values)
     return _status('engine', OK, 'active', values)
 
 

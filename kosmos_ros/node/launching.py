@@ -1,5 +1,6 @@
 """For the launch files: where our programs are, and what their arguments mean."""
 
+from collections.abc import Mapping
 import importlib.util
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ _MODULES = {
     'kosmos_node': 'kosmos_ros.node.main',
     'tabletop_camera': 'kosmos_ros.node.tabletop_camera',
 }
+_TEXTS = ('engine', 'runner', 'build_plans', 'self_check', 'image_transport')
 
 
 def program(name: str) -> dict[str, Any]:
@@ -29,6 +31,22 @@ def program(name: str) -> dict[str, Any]:
         'arguments': ['-m', _MODULES[name]],
         'additional_env': {'PYTHONPATH': os.pathsep.join(filter(None, searched))},
     }
+
+
+def parameters_from(given: Mapping[str, str]) -> dict[str, bool | str | list[str]]:
+    """The launch arguments that are parameters of the node and are not empty, as their values.
+
+    :raises ValueError: when one that is a truth value is none.
+    """
+    parameters: dict[str, bool | str | list[str]] = {'use_sim_time': flag(given['use_sim_time'])}
+    for name in _TEXTS:
+        if given[name]:
+            parameters[name] = given[name]
+    if given['expressions']:
+        parameters['expressions'] = expressions_from(given['expressions'])
+    if given['autostart']:
+        parameters['autostart'] = flag(given['autostart'])
+    return parameters
 
 
 def expressions_from(argument: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
-from pathlib import Path
 import threading
 import time
 import traceback
@@ -27,6 +26,7 @@ from kosmos_ros.node.frame import Instant, Shot
 from kosmos_ros.node.guard import never_raises
 from kosmos_ros.node.messages import Finding, one_line
 from kosmos_ros.node.parameters import Settings
+from kosmos_ros.node.progress import Progress
 from kosmos_ros.node.publishing import Publishing
 from kosmos_ros.node.replies import send_until_heard
 from kosmos_ros.node.room import EngineRoom, Sight
@@ -42,12 +42,15 @@ _LOG_EVERY_S = 5.0
 class KosmosNode(LifecycleNode):  # type: ignore[misc]
     """Answers `refer` in every lifecycle state, with boxes while it is active.
 
+    :param ask_end: asks for the end of the process, with an exit code; returns at once.
     :raises rclpy.exceptions.ParameterException: when a parameter from outside is refused.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ask_end: Callable[[int], None]) -> None:
         super().__init__('kosmos')
+        self._ask_end = ask_end
         self._why_inactive = 'it is starting'
+        self._progress: Progress | None = None
         self.room: EngineRoom | None = None
         self._opening: EngineRoom | None = None
         self.cameras: Mapping[str, Camera] = {}
@@ -87,7 +90,8 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
     @property
     def why_not_active(self) -> str:
         """Why calls cannot be answered now; empty when they can."""
-        return self._why_inactive
+        progress = self._loading_line
+        return f'{self._why_inactive}: {progress}' if progress else self._why_inactive
 
     def now(self) -> Instant:
         """This moment on the node's clock."""
@@ -120,22 +124,19 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         """Load the engine and check the standing expressions with it."""
         self._why_inactive = 'it is loading its engine'
         settings = self.settings
-        room = self._opening = EngineRoom(self.limits, self._report_background)
+        only = settings.build_plans == 'only'
         try:
-            room.load(Path(settings.engine) if settings.engine else None, settings.runner)
-            for expression in settings.expressions:
-                room.engine.check_expression(expression)
+            room = self._load(settings)
         # An engine's libraries raise what they like; here, too, nothing may pass.
         except Exception as error:
-            room.close(NotActive('The engine could not be loaded.'), _CLOSE_S)
             self._why_inactive = (
                 f'it could not be configured ({one_line(str(error))}); mend that, then run '
                 f'`ros2 lifecycle set {self.get_fully_qualified_name()} configure`'
             )
             self._log_refusal(error)
+            if only:
+                self._ask_end(1)
             return TransitionCallbackReturn.FAILURE
-        finally:
-            self._opening = None
         self.room = room
         self._standing = Standing(room, lambda: self.settings, self._show_standing)
         self.cameras = self._make_cameras(settings, self._standing.on_shot)
@@ -143,6 +144,15 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
             self._announce(settings.expressions)
         self._why_inactive = self._advice('it is configured but not activated', 'activate')
         self.get_logger().info(f'engine: {room.engine.name}')
+        for remark in room.engine.remarks:
+            self.get_logger().warning(f'engine: {one_line(remark)}')
+        if only:
+            self._why_inactive = 'its plans are ready, and it ends, as build_plans is only'
+            self.get_logger().info(
+                f'the plans that {room.engine.name} needs are ready; '
+                'the node ends, as build_plans is only'
+            )
+            self._ask_end(0)
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -188,7 +198,9 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         """Configure and activate, if the parameter autostart says so."""
         if not self.settings.autostart:
             self._why_inactive = self._advice('it is not configured', 'configure')
-        elif self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            return
+        configured = self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        if configured and self.settings.build_plans != 'only':
             self.trigger_activate()
 
     def close(self, timeout_s: float) -> bool:
@@ -203,6 +215,26 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         self.service.wait_until_idle(timeout_s)
         self._publishing.close()
         return ended
+
+    @property
+    def _loading_line(self) -> str:
+        progress = self._progress
+        return progress.line if progress is not None else ''
+
+    def _load(self, settings: Settings) -> EngineRoom:
+        room = self._opening = EngineRoom(self.limits, self._report_background)
+        progress = self._progress = Progress(self.get_logger().info)
+        try:
+            room.load(settings, progress.report)
+            for expression in settings.expressions:
+                room.engine.check_expression(expression)
+        except Exception:
+            room.close(NotActive('The engine could not be loaded.'), _CLOSE_S)
+            raise
+        finally:
+            progress.end()
+            self._opening = self._progress = None
+        return room
 
     def _advice(self, why: str, transition: str) -> str:
         return f'{why}; run `ros2 lifecycle set {self.get_fully_qualified_name()} {transition}`'
@@ -251,7 +283,9 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
 
     def _check_parameters(self, changed: list[Parameter]) -> SetParametersResult:
         for parameter in changed:
-            reason = parameters.refusal(parameter, configured=self.room is not None)
+            # While an engine is being loaded, a new value would come too late, unnoticed.
+            configured = (self.room or self._opening) is not None
+            reason = parameters.refusal(parameter, configured)
             if not reason and parameter.name == 'expressions':
                 reason = self._refused_expressions(parameters.texts(parameter.value))
             if reason:
@@ -284,7 +318,8 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         self._announce_changes()
         message = diagnostics_from(
             node=self.get_name(),
-            why_not_active=self._why_inactive,
+            why_not_active=self.why_not_active,
+            progress=self._loading_line,
             room=self.room,
             cameras=self.cameras.values(),
             max_image_age_s=self.settings.max_image_age,

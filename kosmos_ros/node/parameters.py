@@ -15,6 +15,8 @@ Value = bool | int | float | str | Sequence[str]
 Change = Literal['at any time', 'before configure', 'at start']
 
 _LIMITS = Limits()
+# ROS reads it as false, as YAML does, unless it is in quotes.
+_OFF = 'off'
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,20 @@ TABLE = (
         'Engine directory; empty: the embedded tabletop engine.',
     ),
     Row(
-        'runner', 'auto', 'before configure', 'What runs the engine; auto: what it was built for.',
-        choices=('auto', 'onnxruntime', 'torch', 'fake'),
+        'runner', 'auto', 'before configure',
+        'What runs the engine; auto: the fastest here of '
+        'tensorrt, torch on CUDA, onnxruntime, torch.',
+        choices=('auto', 'tensorrt', 'torch', 'onnxruntime', 'fake'),
+    ),
+    Row(
+        'self_check', 'quick', 'before configure',
+        'Compare the engine with its stored reference answers when it is loaded.',
+        choices=(_OFF, 'quick', 'full'),
+    ),
+    Row(
+        'build_plans', 'never', 'before configure',
+        'Build TensorRT plans that this machine lacks; missing: before serving; only: then end.',
+        choices=('never', 'missing', 'only'),
     ),
     Row(
         'cameras', ['camera'], 'before configure',
@@ -95,6 +109,8 @@ class Settings:
 
     engine: str
     runner: str
+    self_check: str
+    build_plans: str
     cameras: tuple[str, ...]
     image_transport: str
     image_reliability: str
@@ -119,10 +135,7 @@ def declare(node: Node) -> None:
 def settings_from(values: Mapping[str, Value]) -> Settings:
     """Values as they were declared to `Settings`."""
     return Settings(
-        **{
-            name: texts(value) if isinstance(_ROWS[name].default, list) else value
-            for name, value in values.items()
-        }  # type: ignore[arg-type]
+        **{name: _meant(_ROWS[name], value) for name, value in values.items()}  # type: ignore[arg-type]
     )
 
 
@@ -154,13 +167,19 @@ def refusal(parameter: Parameter, configured: bool) -> str:
         )
     if isinstance(row.default, list):
         return _refused_list(row, value)
-    if row.choices and value not in row.choices:
+    if row.choices and _meant(row, value) not in row.choices:
         return f'{row.name} must be one of {", ".join(row.choices)}.'
     if row.low is not None and row.high is not None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not (number and math.isfinite(value) and row.low <= value <= row.high):
             return f'{row.name} must be a number from {row.low:g} to {row.high:g}.'
     return ''
+
+
+def _meant(row: Row, value: Value) -> Value:
+    if isinstance(row.default, list):
+        return texts(value)
+    return _OFF if value is False and _OFF in row.choices else value
 
 
 def _refused_list(row: Row, value: object) -> str:
@@ -186,8 +205,9 @@ def _descriptor(row: Row) -> ParameterDescriptor:
         description=f'{row.description} May be set {row.change}.',
         additional_constraints=f'One of {", ".join(row.choices)}.' if row.choices else '',
         read_only=row.change == 'at start',
-        # An empty list on the command line has no type of its own, so the check is ours.
-        dynamic_typing=isinstance(row.default, list),
+        # An empty list on the command line has no type of its own, and the word off comes as a
+        # truth value; so the check is ours.
+        dynamic_typing=isinstance(row.default, list) or _OFF in row.choices,
     )
     if row.low is not None and row.high is not None:
         if isinstance(row.default, float):

@@ -27,14 +27,16 @@ RCLError = rclpy_implementation.RCLError
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the node until SIGINT or SIGTERM; returns the exit code."""
+    """Run the node until SIGINT or SIGTERM, or until it asks for its end; returns the exit
+    code.
+    """
     end = _End()
     notice_dropped_answers()
     # rclpy's own handlers would close the context at once, and no waiting call could be answered
     # any more.
     rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = KosmosNode()
+        node = KosmosNode(end.ask)
     except ParameterException as error:
         print(f'kosmos_node: {error}', file=sys.stderr)
         rclpy.try_shutdown()
@@ -47,9 +49,12 @@ def run(arguments: Sequence[str]) -> int:
     )
     spinning.start()
     # Beside the executor: services answer NOT_ACTIVE while an engine is being loaded.
-    threading.Thread(target=node.start, name='start', daemon=True).start()
+    starting = threading.Thread(target=node.start, name='start', daemon=True)
+    starting.start()
     end.wait()
     ended = node.close(_END_S)
+    # Its last transition publishes and may still set the exit code.
+    starting.join(_END_S)
     # In this order: an executor that is shut down while it spins trips over what is gone.
     enough.set_result(None)
     spinning.join()

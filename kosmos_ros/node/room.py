@@ -11,6 +11,7 @@ from kosmos_ros.errors import KosmosError
 from kosmos_ros.limits import Limits
 from kosmos_ros.node.frame import Frame, Shot
 from kosmos_ros.node.messages import check_located, frame_from
+from kosmos_ros.node.parameters import Settings
 from kosmos_ros.node.worker import Worker
 
 
@@ -38,14 +39,24 @@ class EngineRoom:
         self._frame: Frame | None = None
         self._context: ImageContext | None = None
 
-    def load(self, path: Path | None, runner: str) -> None:
+    def load(self, settings: Settings, report: Callable[[str], None]) -> None:
         """Load an engine in the thread that will use it.
 
+        :param report: is given lines of progress, in that thread.
         :raises EngineFileError: when it cannot be loaded.
         """
-        self._engine = self.worker.call(
-            lambda: load_engine(path, runner, self._limits), timeout_s=None
-        ).value
+
+        def load() -> Engine:
+            return load_engine(
+                Path(settings.engine) if settings.engine else None,
+                settings.runner,
+                self._limits,
+                self_check=settings.self_check,
+                build_plans=settings.build_plans,
+                report=report,
+            )
+
+        self._engine = self.worker.call(load, timeout_s=None).value
 
     @property
     def engine(self) -> Engine:

@@ -7,10 +7,10 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from kosmos_ros.model.config import HEAD
 from kosmos_ros.model.network import Kosmos2
 
 WORD_MODEL = 'sentencepiece.bpe.model'
-_HEAD = 'text_model.lm_head.weight'
 
 
 def save(model: Kosmos2, directory: Path) -> None:
@@ -19,7 +19,7 @@ def save(model: Kosmos2, directory: Path) -> None:
     The head is the embedding and is not written twice.
     """
     state = model.state_dict()
-    state.pop(_HEAD)
+    state.pop(HEAD)
     weights = directory / 'model.safetensors'
     save_file(state, weights.with_suffix('.part'), metadata={'format': 'pt'})
     os.replace(weights.with_suffix('.part'), weights)

@@ -12,7 +12,8 @@ from torch import Tensor
 import torch.nn.functional as F
 
 from kosmos_ros.model.boxes import CELLS
-from kosmos_ros.model.network import DecoderLayer, Kosmos2, merge_heads
+from kosmos_ros.model.layers import merge_heads
+from kosmos_ros.model.network import DecoderLayer, Kosmos2
 
 # The image's embeddings stand behind <s> and <image>.
 _BEFORE_IMAGE = 2

@@ -1,5 +1,6 @@
-"""A tiny Kosmos-2 with random weights as checkpoint and as engines of both runners."""
+"""A tiny Kosmos-2 with random weights as checkpoint and as engines of all precisions."""
 
+from dataclasses import replace
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from safetensors.torch import save_file
 import torch
 
 from kosmos_ros.engine.build import build_engine
+from kosmos_ros.engine.recipe import Recipe, recipe_named
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.network import Kosmos2
 from kosmos_ros.model.vocabulary import Vocabulary
@@ -54,16 +56,31 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='session')
-def engines(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Engine directories by the name of their runner."""
+def recipe() -> Recipe:
+    """Small shapes for a small model, on ONNX Runtime."""
+    return replace(
+        recipe_named('cpu'),
+        slots=88,
+        prefix=16,
+        prefill=((1, 24), (1, 8), (4, 16)),
+        decode=(1, 4, 8),
+    )
+
+
+@pytest.fixture(scope='session')
+def engines(
+    checkpoint: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Engine directories by runner and precision."""
     out = tmp_path_factory.mktemp('engines')
-    for runner in ('onnxruntime', 'torch'):
-        build_engine(
-            checkpoint,
-            out / runner,
-            runner=runner,
-            precision='fp32',
-            name='tiny',
-            report=lambda line: None,
-        )
+    for runner, precision in (
+        ('onnxruntime', 'fp32'),
+        ('onnxruntime', 'int8'),
+        ('tensorrt', 'fp16'),
+        ('tensorrt', 'int8'),
+        ('tensorrt', 'bf16'),
+    ):
+        target = replace(recipe, runner=runner, precision=precision)
+        directory = out / f'{runner}-{precision}'
+        build_engine(checkpoint, directory, target, name='tiny', report=lambda line: None)
     return {path.name: path for path in out.iterdir()}

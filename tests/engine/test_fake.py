@@ -97,10 +97,24 @@ def test_from_a_file(tmp_path) -> None:
     assert fake.locate(context, ['box']) == [(Located(Box(0, 0, 0.5, 0.5), 0.25),)]
 
 
+def test_tells_how_far_it_is_and_what_to_know(tmp_path) -> None:
+    script = {
+        'progress': [['building: 1 %', 0.001], ['building: 99 %', 0.0]],
+        'remarks': ['tensorrt: no plan', 'torch: no GPU'],
+    }
+    path = tmp_path / 'script.json'
+    path.write_text(json.dumps(script))
+    lines: list[str] = []
+    engine: Engine = FakeEngine.from_file(path, lines.append)
+    assert lines == ['building: 1 %', 'building: 99 %']
+    assert engine.remarks == ('tensorrt: no plan', 'torch: no GPU')
+    assert FakeEngine().remarks == ()
+
+
 @pytest.mark.parametrize(
     'text',
     ['', '[]', '{"acts": {"x": {"word": 1}}}', '{"otherwise": {"failure": "Nothing: x"}}',
-     '{"otherwise": {"boxes": [1, 2]}}'],
+     '{"otherwise": {"boxes": [1, 2]}}', '{"progress": ["building"]}', '{"remarks": 3}'],
 )  # fmt: skip
 def test_a_senseless_script_is_refused(tmp_path, text: str) -> None:
     path = tmp_path / 'script.json'

@@ -33,8 +33,13 @@ def image() -> np.ndarray:
 
 @pytest.fixture(scope='module')
 def torch_engine(engines: dict[str, Path]) -> GroundingEngine:
-    engine = load_engine(engines['torch'])
+    with pytest.MonkeyPatch.context() as patch:
+        # A GPU would compute in 16 bits.
+        patch.setattr(torch.cuda, 'is_available', lambda: False)
+        engine = load_engine(engines['onnxruntime-fp32'], 'torch')
     assert isinstance(engine, GroundingEngine)
+    (remark,) = engine.remarks
+    assert 'not by PyTorch on a GPU' in remark
     return engine
 
 
@@ -105,12 +110,14 @@ def test_rows_of_a_batch_do_not_see_each_other(
 def test_runners_agree(
     engines: dict[str, Path], torch_engine: GroundingEngine, image: np.ndarray
 ) -> None:
-    engine = load_engine(engines['onnxruntime'])
+    engine = load_engine(engines['onnxruntime-fp32'])
     found = engine.locate(engine.encode_image(image), EXPRESSIONS, top_k=4)
     expected = torch_engine.locate(torch_engine.encode_image(image), EXPRESSIONS, top_k=4)
     assert all(close(a, b) for a, b in zip(found, expected, strict=True))
     assert 'ONNX Runtime' in engine.name
+    assert engine.remarks == ()
     assert 'PyTorch' in torch_engine.name
+    assert 'cpu, float32' in torch_engine.name
     engine.close()
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import Kosmos2ForConditionalGeneration
 
 from kosmos_ros.model.config import Kosmos2Config
-from kosmos_ros.model.network import Kosmos2
+from kosmos_ros.model.network import Kosmos2, stacked
 
 from .reference import CONFIGS, full_logits, image_embeds, prompts, reference
 
@@ -58,7 +58,8 @@ class Reader:
         own = torch.arange(slots) <= places[..., None]
         mask = torch.cat([torch.ones(rows, count, shared, dtype=torch.bool), own], dim=-1)
         embeds = ours.decoder.embed(tokens, shared + places)
-        hidden, self.cache = ours.decoder(embeds, mask, start, self.prefix, self.cache)
+        hidden, present = ours.decoder(embeds, mask, start, self.prefix, self.cache)
+        self.cache = stacked(present)
         return ours.text_model.lm_head(hidden)
 
 

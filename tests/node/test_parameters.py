@@ -55,6 +55,11 @@ def test_params_yaml_has_all_defaults() -> None:
         ('timeout', 60.1, '60'),
         ('max_waiting', 0, '1 to 64'),
         ('runner', 'cuda', 'onnxruntime'),
+        ('self_check', 'on', 'quick'),
+        ('self_check', True, 'quick'),
+        ('self_check', 0, 'quick'),
+        ('build_plans', 'always', 'missing'),
+        ('build_plans', False, 'missing'),
         ('image_transport', 'RAW', 'compressed'),
         ('cameras', [''], 'at least one'),
         ('cameras', ['a', 'a'], 'different'),
@@ -68,6 +73,14 @@ def test_refused(name: str, value: object, word: str) -> None:
     reason = refusal(Parameter(name, value=value), configured=False)
     assert word in reason
     assert reason.endswith('.')
+
+
+def test_off_without_quotes_is_no_truth_value() -> None:
+    assert refusal(Parameter('self_check', value=False), configured=False) == ''
+    values = {row.name: row.default for row in TABLE} | {'self_check': False, 'autostart': False}
+    settings = settings_from(values)
+    assert settings.self_check == 'off'
+    assert settings.autostart is False
 
 
 def test_what_configure_reads_is_fixed_after_it() -> None:

@@ -128,6 +128,8 @@ def test_refused_values_leave_the_old_ones(robot) -> None:
         ('max_waiting', {'integer_value': 2}),
         ('autostart', {'bool_value': False}),
         ('engine', {'string_value': '/elsewhere'}),
+        ('self_check', {'string_value': 'full'}),
+        ('build_plans', {'string_value': 'only'}),
         ('image_transport', {'string_value': 'theora'}),
         ('expressions', {'string_array_value': ['the red ball', '<image>']}),
         ('expressions', {'bool_array_value': [True]}),

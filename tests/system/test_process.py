@@ -49,6 +49,9 @@ def test_an_idle_node_ends_at_once(start) -> None:
         ('rate:=fast', 'rate'),
         ('max_waiting:=0', 'max_waiting'),
         ('image_transport:=theora', 'compressed'),
+        ('runner:=cuda', 'tensorrt'),
+        ('self_check:=on', 'quick'),
+        ('build_plans:=always', 'missing'),
         ("cameras:=['a b']", 'a b'),
     ],
 )

@@ -8,7 +8,9 @@ import numpy.typing as npt
 from kosmos_ros.engine.base import Tokens
 
 
-def visible(start: Tokens, new: int, shared: int, slots: int) -> npt.NDArray[np.bool_]:
+def visible(
+    start: Tokens, new: int, shared: int, slots: int, prefix: int | None = None
+) -> npt.NDArray[np.bool_]:
     """Which slots each new token may look at: the whole prefix, its own row's past, and itself.
 
     Slots behind a row's newest token hold padding or old tokens; they are hidden until they are
@@ -16,14 +18,15 @@ def visible(start: Tokens, new: int, shared: int, slots: int) -> npt.NDArray[np.
 
     :param start: int64[B], slot of each row's first new token.
     :param new: new tokens per row, Q.
-    :param shared: prefix slots, P.
+    :param shared: tokens of the prefix.
     :param slots: slots of a row's own cache, S.
+    :param prefix: prefix slots, P, of which the first `shared` are filled; all, if not given.
     :return: bool[B,Q,P+S].
     """
     last = start[:, None] + np.arange(new)
     own = np.arange(slots) <= last[:, :, None]
-    prefix = np.ones((len(start), new, shared), np.bool_)
-    return np.concatenate([prefix, own], axis=2)
+    filled = np.arange(shared if prefix is None else prefix) < shared
+    return np.concatenate([np.broadcast_to(filled, (*own.shape[:2], len(filled))), own], axis=2)
 
 
 def positions(start: Tokens, new: int, shared: int) -> Tokens:

@@ -1,6 +1,6 @@
-"""PyTorch: the golden reference on the CPU, and the way to a GPU that has no compiled engine."""
+"""PyTorch: the golden reference on the CPU, and the way to a GPU that has no compiled plans."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from kosmos_ros.engine.base import Floats, Tokens
+from kosmos_ros.engine.recipe import Shape
 from kosmos_ros.engine.runner import KeyValues
 from kosmos_ros.engine.runners.layout import image_slots, positions, visible
-from kosmos_ros.model.network import Kosmos2
+from kosmos_ros.engine.runners.static import Buffers
+from kosmos_ros.model.network import Kosmos2, Pair, cache_slots, mix, stacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,9 @@ class _KeyValues:
 
 
 class TorchRunner:
-    """Runs the network itself, in the type and on the device of its weights."""
+    """Runs the network itself, in the type and on the device of its weights, and in whatever shape
+    it is asked for.
+    """
 
     def __init__(self, network: Kosmos2, image_token: int) -> None:
         """Take over a network; `image_token` is the id of ``<image>``, image embeddings go behind
@@ -79,7 +83,11 @@ class TorchRunner:
     def logits(self, hidden: object, first: int, last: int) -> Floats:
         """See `Runner.logits`."""
         head = self._network.text_model.lm_head.weight[first:last]
-        return cast(Floats, (cast(Tensor, hidden) @ head.T).float().cpu().numpy())
+        return self.fetch(cast(Tensor, hidden).float() @ head.float().T)
+
+    def fetch(self, value: object) -> Floats:
+        """See `Runner.fetch`."""
+        return cast(Floats, cast(Tensor, value).float().cpu().numpy())
 
     def close(self) -> None:
         """See `Runner.close`."""
@@ -90,10 +98,65 @@ class TorchRunner:
         new, shared, slots = tokens.shape[1], past.prefix.shape[4], past.own.shape[4]
         embeds = decoder.embed(tokens, self._here(positions(past.lengths, new, shared)))
         mask = self._here(visible(past.lengths, new, shared, slots))
-        return decoder(embeds, mask, self._here(past.lengths), past.prefix, past.own)
+        hidden, own = decoder(embeds, mask, self._here(past.lengths), past.prefix, past.own)
+        return hidden, stacked(own)
 
     def _here(self, array: Floats | Tokens | np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device)
+
+
+class TorchProgram:
+    """The network on the buffers of the static loop; satisfies
+    `kosmos_ros.engine.runners.static.Program`.
+    """
+
+    in_place = True
+
+    def __init__(self, network: Kosmos2) -> None:
+        """Take over a network that is on the device already."""
+        self._network = network.eval()
+        weight = network.text_model.lm_head.weight
+        precision = str(weight.dtype).removeprefix('torch.')
+        self.name = f'PyTorch {torch.__version__}, {weight.device.type}, {precision}'
+
+    def bind_vision(self, pixels: Tensor, embeds: Tensor) -> Callable[[], None]:
+        """See `Program.bind_vision`."""
+
+        def work() -> None:
+            embeds.copy_(self._network.vision(pixels.to(embeds.dtype)))
+
+        return work
+
+    def bind_decoder(self, shape: Shape, buffers: Buffers) -> Callable[[], None]:
+        """See `Program.bind_decoder`."""
+        rows = torch.arange(shape[0], device=buffers.embeds.device)
+
+        def work() -> None:
+            hidden, _ = self._network.decoder(
+                buffers.embeds,
+                buffers.mask,
+                buffers.start,
+                buffers.prefix,
+                buffers.present,
+                _attention_in_place,
+            )
+            buffers.hidden.copy_(hidden[rows, buffers.last])
+
+        return work
+
+    def close(self) -> None:
+        """See `Program.close`."""
+        del self._network
+
+
+def _attention_in_place(
+    q: Tensor, new: Pair, mask: Tensor, start: Tensor, prefix: Pair, cache: Pair
+) -> tuple[Tensor, Pair]:
+    """As `scatter_attention`, into the cache itself."""
+    index = cache_slots(start, q)
+    for old, fresh in zip(cache, new, strict=True):
+        old.scatter_(2, index, fresh)
+    return mix(q, mask, prefix, cache), cache
 
 
 def _as_prefix(past: KeyValues) -> Tensor:

@@ -1,0 +1,68 @@
+"""A GPU as the static loop sees it: memory, one stream, captured graphs.  Needs torch.
+
+This is the edge of the hardware: everything behind it runs on any machine.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Device(Protocol):
+    """Memory and one queue of work."""
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where tensors live."""
+
+    @property
+    def stream(self) -> int:
+        """Handle of the stream, never the default stream's 0."""
+
+    def active(self) -> AbstractContextManager[None]:
+        """Within it, torch's work goes to the stream."""
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Memory with any content, beginning at a multiple of 256 bytes."""
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Record work, which ran before, without doing it; the result does it, every time."""
+
+
+class CudaDevice:
+    """The GPU that torch would use."""
+
+    def __init__(self, graphs: bool = True) -> None:
+        """
+        :param graphs: False launches all work anew each time, for comparison.
+        """
+        self.torch_device = torch.device('cuda', torch.cuda.current_device())
+        self._stream = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]
+        self._graphs = graphs
+
+    @property
+    def stream(self) -> int:
+        """See `Device.stream`."""
+        return int(self._stream.cuda_stream)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """See `Device.active`."""
+        with torch.cuda.stream(self._stream):
+            yield
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """See `Device.empty`."""
+        return torch.empty(tuple(shape), dtype=dtype, device=self.torch_device)
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """See `Device.capture`."""
+        if not self._graphs:
+            return work
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self._stream):
+            work()
+        return graph.replay

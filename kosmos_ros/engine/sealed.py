@@ -1,0 +1,116 @@
+"""Sealed directories: a JSON file in each that names every other file with size and SHA-256, and
+itself.
+
+Nothing of such a directory reaches a loader before its hash was checked: a compiled engine is
+executable input.
+"""
+
+import builtins
+from collections.abc import Mapping
+from dataclasses import dataclass
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from kosmos_ros.errors import EngineFileError
+
+_ADVICE = 'copy or build the engine again'
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """Size and SHA-256 of one file."""
+
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> 'FileEntry':
+        """Describe a file as it is now."""
+        return cls(path.stat().st_size, sha256_of(path))
+
+    def check(self, path: Path) -> None:
+        """Compare a file with what it must be.
+
+        :raises EngineFileError: when it differs in anything, or is a link.
+        """
+        if path.is_symlink() or not path.is_file():
+            raise EngineFileError(f'{path} is missing; {_ADVICE}')
+        size = path.stat().st_size
+        if size != self.bytes:
+            raise EngineFileError(f'{path} has {size} bytes instead of {self.bytes}; {_ADVICE}')
+        if sha256_of(path) != self.sha256:
+            raise _changed(path)
+
+    def read(self, path: Path) -> builtins.bytes:
+        """The content of a file, checked as it was read: nobody can exchange it in between.
+
+        :raises EngineFileError: when it is not what it must be.
+        """
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise EngineFileError(f'{path} cannot be read ({error}); {_ADVICE}') from None
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise _changed(path)
+        return content
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file of any size, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def files_of(directory: Path, leave_out: str) -> dict[str, FileEntry]:
+    """Describe all files that lie in a directory now, but the one that will hold the seal."""
+    return {
+        path.name: FileEntry.of(path)
+        for path in sorted(directory.iterdir())
+        if path.is_file() and path.name != leave_out
+    }
+
+
+def sealed_bytes(fields: Mapping[str, Any]) -> bytes:
+    """Canonical JSON with a hash of its own: not one byte of it can change unseen."""
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    return (json.dumps({**fields, 'sha256': digest}, indent=2, sort_keys=True) + '\n').encode()
+
+
+def read_seal(path: Path, reads_format: int) -> dict[str, Any]:
+    """The fields of a file that `sealed_bytes` gave; ``files`` as `FileEntry` by name.
+
+    :raises EngineFileError: when it is damaged or of another format.
+    """
+    damaged = EngineFileError(f'{path} is damaged; {_ADVICE}')
+    try:
+        content = path.read_bytes()
+        fields = json.loads(content)
+        engine_format = fields['format']
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise damaged from None
+    if engine_format != reads_format:
+        raise EngineFileError(
+            f'{path} has format {engine_format!r}, this version of kosmos_ros reads '
+            f'{reads_format}; build the engine again'
+        )
+    try:
+        fields.pop('sha256')
+        if sealed_bytes(fields) != content:
+            raise damaged
+        files = {name: FileEntry(**entry) for name, entry in fields['files'].items()}
+    except (KeyError, AttributeError, TypeError):
+        raise damaged from None
+    for name in files:
+        if Path(name).name != name or name in ('', '.', '..', path.name):
+            raise damaged
+    del fields['format']
+    return {**fields, 'files': files}
+
+
+def _changed(path: Path) -> EngineFileError:
+    return EngineFileError(f'{path} does not have the content that the manifest names; {_ADVICE}')

@@ -1,0 +1,152 @@
+"""An engine directory on TensorRT: its plans for this machine, built if they are wanted."""
+
+from collections.abc import Callable, Mapping
+import shutil
+from typing import TYPE_CHECKING
+
+from kosmos_ros.engine.files import (
+    DECODER_PLAN,
+    GOLDEN_FILE,
+    PLANS_FOLDER,
+    VISION_GRAPH,
+    VISION_PLAN,
+    WEIGHTS_FILE,
+    decoder_graph,
+)
+from kosmos_ros.engine.golden import Golden, self_check
+from kosmos_ros.engine.machine import Machine
+from kosmos_ros.engine.operators import ATTENTION, tier_for
+from kosmos_ros.engine.plans import PARTIAL, PlanKey, check_owner, read_plans, seal
+from kosmos_ros.engine.profiles import profiles
+from kosmos_ros.engine.runner import Runner
+from kosmos_ros.engine.runners.device import CudaDevice
+from kosmos_ros.engine.runners.static import StaticRunner
+from kosmos_ros.engine.runners.tables import Tables
+from kosmos_ros.engine.runners.tensorrt import TensorRTProgram
+from kosmos_ros.engine.sizes import Sizes, check_disk, check_memory
+from kosmos_ros.engine.tensorrt_build import PlanRequest, build_plan
+from kosmos_ros.errors import EngineFileError, RunnerUnavailable, SelfCheckFailed
+
+if TYPE_CHECKING:
+    from kosmos_ros.engine.load import EngineFiles
+
+Report = Callable[[str], None]
+
+
+def plans_for(
+    files: 'EngineFiles', machine: Machine, build: bool, report: Report
+) -> dict[str, bytes]:
+    """The plans for this machine, by name.
+
+    :param build: whether to build those that are missing or damaged.
+    :raises RunnerUnavailable: when there are none and none is to be built.
+    :raises EngineFileError: when they are damaged and not to be built again.
+    :raises SelfCheckFailed: when what was built gives other answers than the reference.
+    """
+    key = PlanKey.of(files.manifest, files.recipe, machine)
+    try:
+        return read_plans(files.directory, key)
+    except RunnerUnavailable:
+        if not build:
+            raise
+    except EngineFileError as error:
+        if not build:
+            raise
+        report(f'plans: {error}')
+        shutil.rmtree(key.folder(files.directory))
+    return _build(files, machine, key, report)
+
+
+def open_tensorrt(files: 'EngineFiles', plans: Mapping[str, bytes], machine: Machine) -> Runner:
+    """A runner on these plans.
+
+    :raises EngineError: when TensorRT does not take them.
+    """
+    device = CudaDevice()
+    in_place = tier_for(machine.tensorrt) is ATTENTION
+    program = TensorRTProgram(plans, files.recipe, device, in_place)
+    tables = Tables.from_file(
+        files.directory / WEIGHTS_FILE, files.config.text, device.torch_device
+    )
+    image_token = files.vocabulary.image_open
+    return StaticRunner(program, device, tables, files.config, files.recipe, image_token)
+
+
+def _build(
+    files: 'EngineFiles', machine: Machine, key: PlanKey, report: Report
+) -> dict[str, bytes]:
+    """Build both plans, hold them to the reference, and only then give them their name."""
+    folder = key.folder(files.directory)
+    partial = folder.with_name(folder.name + PARTIAL)
+    sizes = Sizes.of(files.config, files.recipe)
+    try:
+        partial.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EngineFileError(
+            f'plans cannot be written to {partial} ({error}); copy the engine to where they can'
+        ) from None
+    check_owner(partial)
+    check_disk(partial, sizes.plans)
+    check_memory(
+        sizes.plan_memory,
+        'building plans of this model',
+        'end other programs, or add swap space',
+    )
+    report(f'plans: for {machine.describe()}')
+    plans = {}
+    for request in _requests(files, machine):
+        path = partial / request.name
+        # What an interrupted build has finished is whole: it got its name when it was.
+        if path.is_file():
+            report(f'plans: {request.name} was built before')
+            plans[request.name] = path.read_bytes()
+            continue
+        timing_cache = files.directory / PLANS_FOLDER / f'{machine.key[:16]}.timing'
+        plans[request.name] = build_plan(request, timing_cache, report)
+        draft = path.with_suffix('.part')
+        draft.write_bytes(plans[request.name])
+        draft.replace(path)
+    runner = open_tensorrt(files, plans, machine)
+    golden = Golden.read(files.directory / GOLDEN_FILE)
+    try:
+        for line in self_check(runner, golden, 'full', files.recipe.precision):
+            report(f'self-check of the plans: {line}')
+    except SelfCheckFailed as error:
+        shutil.rmtree(partial)
+        raise SelfCheckFailed(f'the plans built here are refused: {error}') from None
+    finally:
+        runner.close()
+    seal(partial, key)
+    partial.rename(folder)
+    report(f'plans: {folder} is ready')
+    return plans
+
+
+def _requests(files: 'EngineFiles', machine: Machine) -> list[PlanRequest]:
+    text, recipe = files.config.text, files.recipe
+    decoder: dict[str, tuple[int | str, ...]] = {
+        'embeds': ('B', 'Q', text.embed_dim),
+        'mask': ('B', 'Q', recipe.prefix + recipe.slots),
+        'start': ('B',),
+        'last': ('B',),
+    }
+    for index in range(text.layers):
+        for part in ('key', 'value'):
+            decoder[f'cache.{index}.{part}'] = (
+                'B',
+                text.attention_heads,
+                recipe.slots,
+                text.head_dim,
+            )
+    graph = decoder_graph(tier_for(machine.tensorrt).name)
+    common = (recipe.optimization_level, recipe.workspace_mib)
+    return [
+        PlanRequest(VISION_PLAN, files.directory / VISION_GRAPH, (), {}, *common),
+        PlanRequest(
+            DECODER_PLAN,
+            files.directory / graph,
+            profiles(recipe, machine.tensorrt),
+            decoder,
+            *common,
+        ),
+    ]

@@ -1,0 +1,16 @@
+"""Versions of TensorRT."""
+
+import re
+
+from kosmos_ros.errors import EngineError
+
+
+def version_of(text: str) -> tuple[int, int]:
+    """Major and minor number of ``tensorrt.__version__``.
+
+    :raises EngineError: when it is not a version.
+    """
+    match = re.match(r'(\d+)\.(\d+)', text)
+    if match is None:
+        raise EngineError(f'{text!r} is not a version of TensorRT')
+    return int(match[1]), int(match[2])

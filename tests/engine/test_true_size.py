@@ -1,0 +1,120 @@
+"""The released model's true size as an engine for TensorRT, with random weights: built by the
+whole chain, and each of its graphs run by ONNX Runtime.
+"""
+
+from collections.abc import Iterator
+import gc
+import json
+from pathlib import Path
+import resource
+import shutil
+import time
+
+import pytest
+from safetensors.torch import save_file
+import torch
+from torch import Tensor
+
+from kosmos_ros.engine.build import build_engine
+from kosmos_ros.engine.files import CONFIG_FILE, GOLDEN_FILE, TOKENIZER_FILE, WEIGHTS_FILE
+from kosmos_ros.engine.golden import Golden, self_check
+from kosmos_ros.engine.load import EngineFiles
+from kosmos_ros.engine.operators import TIERS
+from kosmos_ros.engine.recipe import recipe_named
+from kosmos_ros.engine.runners.onnxruntime import OnnxRuntimeRunner
+from kosmos_ros.engine.sizes import available_memory
+from kosmos_ros.model.config import HEAD, Kosmos2Config
+from kosmos_ros.model.network import Kosmos2
+
+NEEDED_GB = 18
+CONFIG = Kosmos2Config()
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1500),
+    pytest.mark.skipif(
+        (available_memory() or 0) < NEEDED_GB * 1e9,
+        reason=f'less than {NEEDED_GB} GB of memory is available',
+    ),
+]
+
+
+class Log:
+    """What a stage took, for docs/log.md: shown by pytest -s."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+
+    def __call__(self, line: str) -> None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        print(f'{time.monotonic() - self._begin:6.1f} s, peak {peak:5.2f} GB: {line}', flush=True)
+
+
+def random_weights() -> dict[str, Tensor]:
+    """All tensors in float16, as they never were anything wider."""
+    with torch.device('meta'):
+        shapes = {name: weight.shape for name, weight in Kosmos2(CONFIG).state_dict().items()}
+    del shapes[HEAD]
+    torch.manual_seed(0)
+    # Drawing 1.7 billion numbers takes long: all weights come from one strip.
+    strip = (torch.randn(2**24 + 43) * 0.02).half()
+    weights = {}
+    for index, (name, shape) in enumerate(shapes.items()):
+        weight = torch.empty(shape, dtype=torch.float16)
+        # Each begins at its own place, so that no two are equal.
+        flat, filled, begin = weight.view(-1), 0, index * 12_345
+        while filled < len(flat):
+            part = strip[begin : begin + len(flat) - filled]
+            flat[filled : filled + len(part)] = part
+            filled, begin = filled + len(part), 0
+        if weight.dim() == 1 and name.endswith('weight'):
+            weight += 1
+        weights[name] = weight
+    return weights
+
+
+@pytest.fixture(scope='module')
+def engine(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp('true_size')
+    checkpoint = folder / 'checkpoint'
+    checkpoint.mkdir()
+    log = Log()
+    (checkpoint / CONFIG_FILE).write_text(json.dumps(CONFIG.to_dict()))
+    shutil.copy(shared_data / TOKENIZER_FILE, checkpoint)
+    weights = random_weights()
+    log('drawn')
+    save_file(weights, checkpoint / WEIGHTS_FILE)
+    del weights
+    gc.collect()
+    recipe = recipe_named('desktop')
+    build_engine(checkpoint, folder / 'engine', recipe, name='true size', report=log)
+    shutil.rmtree(checkpoint)
+    yield folder / 'engine'
+    # pytest would keep it, and those of the two runs before.
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize('tier', [tier.name for tier in TIERS])
+def test_answers_as_the_reference(engine: Path, tier: str) -> None:
+    log = Log()
+    files = EngineFiles.verified(engine)
+    golden = Golden.read(engine / GOLDEN_FILE)
+    image_token = files.vocabulary.image_open
+    runner = OnnxRuntimeRunner(engine, files.config, image_token, files.recipe, tier)
+    log(f'{tier} loaded')
+    for line in self_check(runner, golden, 'full', files.recipe.precision):
+        log(line)
+    runner.close()
+    del runner
+    gc.collect()
+
+
+def test_graphs_hold_no_weights(engine: Path) -> None:
+    """All of them lie in the one weight file."""
+    sizes = {path.name: path.stat().st_size for path in engine.iterdir()}
+    print(sizes)
+    graphs = [name for name in sizes if name.endswith('.onnx')]
+    assert len(graphs) == 1 + len(TIERS)
+    assert all(sizes[name] < 1_000_000 for name in graphs)
+    # 1,664,485,376 parameters of two bytes, and a header.
+    assert 0 < sizes[WEIGHTS_FILE] - 2 * 1_664_485_376 < 200_000

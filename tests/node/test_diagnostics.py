@@ -1,0 +1,84 @@
+"""The engine's line on /diagnostics, for each thing that an operator should know of it."""
+
+import json
+
+from diagnostic_msgs.msg import DiagnosticStatus
+import pytest
+
+from kosmos_ros.errors import ShuttingDown, Status
+from kosmos_ros.limits import Limits
+from kosmos_ros.node.counters import Counters
+from kosmos_ros.node.diagnostics import diagnostics_from
+from kosmos_ros.node.parameters import TABLE, settings_from
+from kosmos_ros.node.room import EngineRoom
+
+REMARK = 'tensorrt was passed over: decoder.plan is missing'
+
+
+@pytest.fixture
+def room_with(tmp_path):
+    rooms = []
+
+    def load(*remarks: str) -> EngineRoom:
+        path = tmp_path / 'script.json'
+        path.write_text(json.dumps({'name': 'a fake', 'remarks': remarks}))
+        values = {row.name: row.default for row in TABLE}
+        rooms.append(EngineRoom(Limits(), [].append))
+        rooms[-1].load(settings_from(values | {'engine': str(path), 'runner': 'fake'}), [].append)
+        return rooms[-1]
+
+    yield load
+    for room in rooms:
+        room.close(ShuttingDown(), 5)
+
+
+def engine(room=None, why='', progress='', counters=None) -> DiagnosticStatus:
+    message = diagnostics_from(
+        node='kosmos',
+        why_not_active=why,
+        progress=progress,
+        room=room,
+        cameras=[],
+        max_image_age_s=1.0,
+        counters=counters or Counters(),
+    )
+    (status,) = (one for one in message.status if one.name == 'kosmos: engine')
+    return status
+
+
+def values(status: DiagnosticStatus) -> dict[str, str]:
+    return {pair.key: pair.value for pair in status.values}
+
+
+def test_while_it_is_loaded() -> None:
+    status = engine(why='it is loading its engine: building: 3 %', progress='building: 3 %')
+    assert status.level == DiagnosticStatus.WARN
+    assert status.message == 'not active: it is loading its engine: building: 3 %'
+    assert values(status) == {'progress': 'building: 3 %'}
+    assert values(engine(why='it is not configured')) == {}
+
+
+def test_as_it_should_be(room_with) -> None:
+    status = engine(room_with())
+    assert (status.level, status.message) == (DiagnosticStatus.OK, 'active')
+    assert not any(key.startswith('remark') for key in values(status))
+
+
+def test_a_runner_that_was_passed_over_is_seen(room_with) -> None:
+    room = room_with(REMARK, 'two\nlines')
+    status = engine(room)
+    assert status.level == DiagnosticStatus.WARN
+    assert status.message == f'active, but {REMARK}; two\\x0alines'
+    assert values(status)['remark_1'] == REMARK
+    assert values(status)['remark_2'] == 'two\\x0alines'
+    resting = engine(room, why='it was deactivated')
+    assert resting.message == 'not active: it was deactivated'
+    assert values(resting)['remark_1'] == REMARK
+
+
+def test_failures_come_before_remarks(room_with) -> None:
+    counters, room = Counters(), room_with(REMARK)
+    counters.count(Status.ENGINE_ERROR, 'broken', 1.0)
+    status = engine(room, counters=counters)
+    assert status.message == 'the last answer failed'
+    assert values(status)['remark_1'] == REMARK
