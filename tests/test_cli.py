@@ -19,7 +19,10 @@ from kosmos_ros.cli import main
         ['demo', '--seed', '-1'],
         ['demo', '--seed', 'x'],
         ['eval', 'tabletop', '--scenes', '0'],
-        ['engine', 'build', '--out', 'x'],
+        ['engine', 'build', '--checkpoint', 'x'],
+        ['engine', 'build', '--out', 'x', '--precision', 'fp7'],
+        ['engine', 'verify', 'x', '--runner', 'fake'],
+        ['engine', 'prune'],
     ],
 )
 def test_wrong_use_shows_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,6 +37,19 @@ def test_wrong_use_shows_usage(arguments: list[str], capsys: pytest.CaptureFixtu
     [
         ['engine', 'info', '/nowhere'],
         ['engine', 'verify', '/nowhere'],
+        ['engine', 'verify', 'x', '--golden', '/nowhere'],
+        ['engine', 'prune', '/nowhere'],
+        ['engine', 'build', '--out', '/nowhere'],
+        [
+            'engine',
+            'build',
+            '--checkpoint',
+            '.',
+            '--out',
+            '/nowhere/x',
+            '--recipe',
+            '/nowhere.yaml',
+        ],
         ['eval', 'tabletop', '--engine', '/nowhere'],
         ['engine', 'build', '--checkpoint', '/nowhere', '--out', '/nowhere/out'],
     ],
@@ -47,6 +63,11 @@ def test_missing_paths_are_one_line(
     assert captured.err.count('\n') == 1
     assert '/nowhere' in captured.err
     assert captured.out == ''
+
+
+def test_options_of_a_checkpoint_need_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['engine', 'build', '--out', 'x', '--precision', 'fp16']) == 1
+    assert 'belong to --checkpoint' in capsys.readouterr().err
 
 
 def test_engine_commands_do_not_load_ros_or_torch(tmp_path: Path) -> None:

@@ -26,14 +26,13 @@ from kosmos_ros.engine.files import (
 from kosmos_ros.engine.golden import Golden, ask_reference, self_check
 from kosmos_ros.engine.manifest import FILE_NAME, Manifest
 from kosmos_ros.engine.recipe import Recipe
-from kosmos_ros.engine.runners.onnxruntime import OnnxRuntimeRunner
 from kosmos_ros.engine.runners.torch import TorchRunner
 from kosmos_ros.engine.sealed import sha256_of
 from kosmos_ros.engine.sizes import Sizes, check_disk, check_memory, gigabytes
-from kosmos_ros.errors import EngineFileError
+from kosmos_ros.errors import EngineFileError, SelfCheckFailed
 from kosmos_ros.model.config import HEAD, Kosmos2Config
 from kosmos_ros.model.quantize import quantized
-from kosmos_ros.model.tokenizer import write_tokenizer
+from kosmos_ros.model.tokenizer import TOKENIZER_FILES, write_tokenizer
 from kosmos_ros.model.vocabulary import Vocabulary
 from kosmos_ros.model.weights import DTYPES, load_model
 
@@ -118,12 +117,19 @@ def build_engine(
     work.stage('graphs', graphs, report)
     work.stage('reference answers', reference, report)
     if recipe.runner == 'onnxruntime':
+        # Machines with TensorRT need not have it.
+        from kosmos_ros.engine.runners.onnxruntime import OnnxRuntimeRunner
+
         image_token = Vocabulary.from_file(work.folder / TOKENIZER_FILE).image_open
         runner = OnnxRuntimeRunner(work.folder, config, image_token, recipe)
         golden = Golden.read(work.folder / GOLDEN_FILE)
-        for line in self_check(runner, golden, 'full', recipe.precision):
-            report(f'self-check: {line}')
-    (work.folder / _PROGRESS_FILE).unlink()
+        try:
+            for line in self_check(runner, golden, 'full', recipe.precision):
+                report(f'self-check: {line}')
+        except SelfCheckFailed:
+            # Who tries again must not get the same stages again.
+            (work.folder / _PROGRESS_FILE).unlink()
+            raise
     manifest = Manifest.of_directory(
         work.folder,
         name=name,
@@ -132,7 +138,10 @@ def build_engine(
         model=model,
         made_by=f'kosmos_ros {__version__}, torch {torch.__version__}',
     )
+    # Until now, an interruption costs no stage.
+    del manifest.files[_PROGRESS_FILE]
     manifest.write(work.folder)
+    (work.folder / _PROGRESS_FILE).unlink()
     work.folder.rename(out)
     report(f'{out} is ready')
     return manifest
@@ -186,9 +195,11 @@ def _check_shapes(config: Kosmos2Config, recipe: Recipe) -> None:
 
 
 def _build_key(checkpoint: Path, model: str, recipe: Recipe) -> str:
-    config = (checkpoint / CONFIG_FILE).read_bytes()
-    parts = (model, repr(recipe), __version__, torch.__version__, str(checkpoint.resolve()))
-    return hashlib.sha256('\0'.join(parts).encode() + config).hexdigest()
+    small = (checkpoint / name for name in (CONFIG_FILE, *TOKENIZER_FILES))
+    files = [f'{path.name} {sha256_of(path)}' for path in small if path.is_file()]
+    place = str(checkpoint.resolve())
+    parts = (model, *files, repr(recipe), __version__, torch.__version__, place)
+    return hashlib.sha256('\0'.join(parts).encode()).hexdigest()
 
 
 def _model_hash(checkpoint: Path) -> str:

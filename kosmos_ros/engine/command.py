@@ -106,11 +106,13 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from kosmos_ros.engine.load import EngineFiles, open_runner
+    from kosmos_ros.engine.load import EngineFiles, need, open_runner
     from kosmos_ros.engine.recipe import Recipe, recipe_named
 
     console = Console()
     if options.checkpoint is not None:
+        for module in ('torch', 'safetensors', 'onnx', 'onnxscript'):
+            need(module, f'building from a checkpoint needs it: pip install {module}')
         from kosmos_ros.engine.build import build_engine
 
         wanted = options.recipe or 'cpu'

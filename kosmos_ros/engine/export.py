@@ -50,6 +50,11 @@ def export_graphs(config: Kosmos2Config, recipe: Recipe, directory: Path) -> Non
 
     :raises EngineError: when a graph has something that its tier does not allow.
     """
+    if not hasattr(torch.onnx, 'ops'):
+        raise EngineError(
+            f'PyTorch {torch.__version__} cannot export these graphs; install 2.8 or newer, or '
+            'make the engine on another machine and copy it'
+        )
     network = _hollow(config, DTYPES[recipe.activations])
     if recipe.runner == 'tensorrt':
         for module in network.modules():

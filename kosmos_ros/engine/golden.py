@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from kosmos_ros.engine.base import Floats, Tokens
 from kosmos_ros.engine.runner import KeyValues, Runner
@@ -68,8 +70,10 @@ class Golden:
     first_location: Tokens  # [], the id of the first location token
 
     def write(self, path: Path) -> None:
-        """Store it, without pickle."""
-        np.savez_compressed(path, **asdict(self))
+        """Store it."""
+        save_file(asdict(self), path)
+        # safetensors gives it to its owner only; an installed engine is for all users.
+        path.chmod(0o644)
 
     @classmethod
     def read(cls, path: Path) -> 'Golden':
@@ -77,10 +81,11 @@ class Golden:
         :raises EngineFileError: when the file is not what `write` wrote.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(**{field.name: arrays[field.name] for field in fields(cls)})
-        except (OSError, ValueError, KeyError) as error:
-            raise EngineFileError(f'{path} holds no reference answers: {error}') from None
+            with safe_open(path, framework='numpy') as file:
+                return cls(**{field.name: file.get_tensor(field.name) for field in fields(cls)})
+        except (OSError, SafetensorError) as error:
+            reason = ' '.join(str(error).split())
+            raise EngineFileError(f'{path} holds no reference answers: {reason}') from None
 
 
 def ask_reference(reference: Runner, vocabulary: Vocabulary, config: Kosmos2Config) -> Golden:

@@ -7,14 +7,23 @@ from pathlib import Path
 
 from kosmos_ros.engine.base import Engine
 from kosmos_ros.engine.fake import FakeEngine
-from kosmos_ros.engine.files import CONFIG_FILE, GOLDEN_FILE, RECIPE_FILE, TOKENIZER_FILE
+from kosmos_ros.engine.files import (
+    CONFIG_FILE,
+    GOLDEN_FILE,
+    RECIPE_FILE,
+    TOKENIZER_FILE,
+    VISION_GRAPH,
+    WEIGHTS_FILE,
+    decoder_graph,
+)
 from kosmos_ros.engine.golden import LEVELS, Golden, self_check
 from kosmos_ros.engine.grounding import GroundingEngine
 from kosmos_ros.engine.manifest import Manifest
+from kosmos_ros.engine.operators import SCATTER, TIERS
 from kosmos_ros.engine.places import engines_folder
 from kosmos_ros.engine.recipe import Recipe
 from kosmos_ros.engine.runner import Runner
-from kosmos_ros.errors import EngineFileError, RunnerUnavailable, SelfCheckFailed
+from kosmos_ros.errors import EngineError, EngineFileError, RunnerUnavailable, SelfCheckFailed
 from kosmos_ros.limits import Limits
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.vocabulary import Vocabulary
@@ -30,6 +39,15 @@ _FORCED = {
     'torch': (TORCH_CUDA, TORCH_CPU),
     'onnxruntime': (ONNXRUNTIME,),
 }
+# Files of every engine, besides the decoder's graphs.
+_ALWAYS = (
+    CONFIG_FILE,
+    GOLDEN_FILE,
+    RECIPE_FILE,
+    TOKENIZER_FILE,
+    VISION_GRAPH,
+    WEIGHTS_FILE,
+)
 _AUTO = {'tensorrt': _ORDER, 'onnxruntime': (ONNXRUNTIME, TORCH_CPU)}
 
 
@@ -50,6 +68,13 @@ class EngineFiles:
             together.
         """
         manifest = Manifest.read(directory)
+        tiers = TIERS if manifest.runner == 'tensorrt' else (SCATTER,)
+        for name in (*_ALWAYS, *(decoder_graph(tier.name) for tier in tiers)):
+            if name not in manifest.files:
+                raise EngineFileError(
+                    f'{directory}: the manifest does not name {name}; copy or build the engine '
+                    'again'
+                )
         config = Kosmos2Config.from_json(directory / CONFIG_FILE)
         vocabulary = Vocabulary.from_file(directory / TOKENIZER_FILE)
         if vocabulary.size != config.text.vocab_size:
@@ -58,6 +83,11 @@ class EngineFiles:
                 f'{config.text.vocab_size}; they do not belong together'
             )
         recipe = Recipe.from_yaml(directory / RECIPE_FILE)
+        if (recipe.runner, recipe.precision) != (manifest.runner, manifest.precision):
+            raise EngineFileError(
+                f'{directory}: the recipe is for {recipe.runner}, {recipe.precision}, the '
+                f'manifest for {manifest.runner}, {manifest.precision}; they differ'
+            )
         return cls(directory, manifest, recipe, config, vocabulary)
 
 
@@ -140,7 +170,7 @@ def _check(loaded: Runner, files: EngineFiles, level: str, report: Report) -> No
     try:
         for line in self_check(loaded, golden, level, files.recipe.precision):
             report(f'self-check {level}: {line}')
-    except SelfCheckFailed:
+    except EngineError:
         loaded.close()
         raise
 
@@ -154,16 +184,20 @@ def embedded_engine() -> Path:
 
 
 def _tensorrt(files: EngineFiles, build_plans: str, report: Report) -> Runner:
-    _need('torch', 'install PyTorch with CUDA for this machine')
+    need('torch', 'install PyTorch with CUDA for this machine')
+    need('safetensors', 'pip install safetensors')
     from kosmos_ros.engine.machine import this_machine
-    from kosmos_ros.engine.tensorrt_engine import open_tensorrt, plans_for
 
     machine = this_machine()
+    # It imports TensorRT, which is here, as we know now.
+    from kosmos_ros.engine.tensorrt_engine import open_tensorrt, plans_for
+
     return open_tensorrt(files, plans_for(files, machine, build_plans != 'never', report), machine)
 
 
 def _torch_cuda(files: EngineFiles, build_plans: str, report: Report) -> Runner:
-    _need('torch', 'install PyTorch with CUDA for this machine')
+    need('torch', 'install PyTorch with CUDA for this machine')
+    need('safetensors', 'pip install safetensors')
     import torch
 
     from kosmos_ros.engine.machine import gpu
@@ -191,8 +225,8 @@ def _torch_cuda(files: EngineFiles, build_plans: str, report: Report) -> Runner:
 
 
 def _onnxruntime(files: EngineFiles, build_plans: str, report: Report) -> Runner:
-    _need('onnxruntime', 'pip install onnxruntime')
-    _need('safetensors', 'pip install safetensors')
+    need('onnxruntime', 'pip install onnxruntime')
+    need('safetensors', 'pip install safetensors')
     from kosmos_ros.engine.runners.onnxruntime import OnnxRuntimeRunner
 
     return OnnxRuntimeRunner(
@@ -201,8 +235,8 @@ def _onnxruntime(files: EngineFiles, build_plans: str, report: Report) -> Runner
 
 
 def _torch_cpu(files: EngineFiles, build_plans: str, report: Report) -> Runner:
-    _need('torch', 'install PyTorch for this machine')
-    _need('safetensors', 'pip install safetensors')
+    need('torch', 'install PyTorch for this machine')
+    need('safetensors', 'pip install safetensors')
     from kosmos_ros.engine.runners.torch import TorchRunner
     from kosmos_ros.model.weights import DTYPES, load_model
 
@@ -218,7 +252,10 @@ _OPEN: dict[str, Callable[[EngineFiles, str, Report], Runner]] = {
 }
 
 
-def _need(module: str, cure: str) -> None:
+def need(module: str, cure: str) -> None:
+    """
+    :raises RunnerUnavailable: when a Python package is missing, with how to get it.
+    """
     try:
         import_module(module)
     except ImportError as error:

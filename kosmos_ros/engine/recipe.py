@@ -54,8 +54,10 @@ class Recipe:
         """
         try:
             content = yaml.safe_load(path.read_text(encoding='utf-8'))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise EngineFileError(f'{path} cannot be read as a recipe: {error}') from None
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            # YAML's own words take several lines.
+            reason = ' '.join(str(error).split())
+            raise EngineFileError(f'{path} cannot be read as a recipe: {reason}') from None
         if not isinstance(content, Mapping):
             raise EngineFileError(f'{path} is not a recipe: it must be a mapping')
         names = {field.name for field in fields(cls)}
@@ -139,7 +141,12 @@ def recipes() -> dict[str, Path]:
 
 def _value(name: str, value: Any) -> Any:
     kinds = {'description': str, 'runner': str, 'precision': str}
+    if name in ('prefill', 'decode') and not isinstance(value, list):
+        raise ValueError(f'{name} must be a list, not {value!r}')
     if name == 'prefill':
+        for shape in value:
+            if not isinstance(shape, list) or len(shape) != 2:
+                raise ValueError(f'{name} must have pairs [rows, tokens], not {shape!r}')
         return tuple((_count(name, rows), _count(name, tokens)) for rows, tokens in value)
     if name == 'decode':
         return tuple(_count(name, rows) for rows in value)

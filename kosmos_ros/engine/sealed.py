@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import hashlib
 import json
 from pathlib import Path
+import stat
 from typing import Any
 
 from kosmos_ros.errors import EngineFileError
@@ -35,13 +36,21 @@ class FileEntry:
 
         :raises EngineFileError: when it differs in anything, or is a link.
         """
-        if path.is_symlink() or not path.is_file():
-            raise EngineFileError(f'{path} is missing; {_ADVICE}')
-        size = path.stat().st_size
-        if size != self.bytes:
-            raise EngineFileError(f'{path} has {size} bytes instead of {self.bytes}; {_ADVICE}')
-        if sha256_of(path) != self.sha256:
-            raise _changed(path)
+        try:
+            # Not `is_file`, which follows links.
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode):
+                raise EngineFileError(f'{path} is missing; {_ADVICE}')
+            if status.st_size != self.bytes:
+                raise EngineFileError(
+                    f'{path} has {status.st_size} bytes instead of {self.bytes}; {_ADVICE}'
+                )
+            if sha256_of(path) != self.sha256:
+                raise _changed(path)
+        except FileNotFoundError:
+            raise EngineFileError(f'{path} is missing; {_ADVICE}') from None
+        except (OSError, ValueError) as error:
+            raise EngineFileError(f'{path} cannot be read ({error}); {_ADVICE}') from None
 
     def read(self, path: Path) -> builtins.bytes:
         """The content of a file, checked as it was read: nobody can exchange it in between.

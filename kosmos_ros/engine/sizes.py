@@ -23,7 +23,8 @@ class Sizes:
     :param plans: vision and decoder plan together, an upper estimate.
     :param caches: keys and values that a GPU runner reserves.
     :param export_memory: memory for the weights' and the reference's stage.
-    :param plan_memory: memory while TensorRT builds, without its workspace.
+    :param plan_memory: memory while TensorRT builds the larger plan, without its workspace: the
+        weights as it read them, as it arranges them, and as it writes them.
     """
 
     parameters: int
@@ -55,7 +56,7 @@ class Sizes:
             plans,
             caches=2 * text.layers * 2 * rows * recipe.slots * width * wide,
             export_memory=4 * parameters + weights + _BESIDE,
-            plan_memory=3 * plans + _BESIDE,
+            plan_memory=3 * decoder * wide + _BESIDE,
         )
 
 
@@ -84,13 +85,15 @@ def check_memory(needed: int, what: str, cure: str) -> None:
 
 
 def available_memory() -> int | None:
-    """Bytes that the system could give now; None where it does not say."""
+    """Bytes that the system could give now, swap space included; None where it does not say."""
     try:
         lines = _MEMORY_FILE.read_text(encoding='ascii').splitlines()
     except OSError:
         return None
-    words = (line.split() for line in lines)
-    return next((1024 * int(word[1]) for word in words if word[0] == 'MemAvailable:'), None)
+    kibibytes = {name: int(rest.split()[0]) for name, _, rest in (x.partition(':') for x in lines)}
+    if 'MemAvailable' not in kibibytes:
+        return None
+    return 1024 * (kibibytes['MemAvailable'] + kibibytes.get('SwapFree', 0))
 
 
 def gigabytes(number: int) -> str:

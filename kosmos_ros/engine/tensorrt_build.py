@@ -6,6 +6,7 @@ Networks are strongly typed: the graph alone says what is computed in which type
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tensorrt as trt
 
@@ -90,10 +91,11 @@ def _allow_decomposition(network: trt.INetworkDefinition) -> None:
     """Attention that no fused kernel fits is computed by single ones instead of failing."""
     kind = getattr(trt.LayerType, 'ATTENTION_INPUT', None)
     for index in range(network.num_layers if kind is not None else 0):
-        layer = network.get_layer(index)
+        # Its class comes with 10.14, so no earlier release has a type for it.
+        layer: Any = network.get_layer(index)
         if layer.type == kind:
             # get_layer gives the base class; the bindings' way to the real one is its name.
-            layer.__class__ = getattr(trt, 'IAttentionInputLayer')  # noqa: B009 (not before 10.14)
+            layer.__class__ = getattr(trt, 'IAttentionInputLayer')  # noqa: B009
             layer.attention.decomposable = True
 
 

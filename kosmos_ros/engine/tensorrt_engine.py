@@ -1,6 +1,9 @@
 """An engine directory on TensorRT: its plans for this machine, built if they are wanted."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+import fcntl
+from pathlib import Path
 import shutil
 from typing import TYPE_CHECKING
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from kosmos_ros.engine.load import EngineFiles
 
 Report = Callable[[str], None]
+_LOCK = 'lock'
 
 
 def plans_for(
@@ -44,17 +48,17 @@ def plans_for(
     :raises SelfCheckFailed: when what was built gives other answers than the reference.
     """
     key = PlanKey.of(files.manifest, files.recipe, machine)
-    try:
+    if not build:
         return read_plans(files.directory, key)
-    except RunnerUnavailable:
-        if not build:
-            raise
-    except EngineFileError as error:
-        if not build:
-            raise
-        report(f'plans: {error}')
-        shutil.rmtree(key.folder(files.directory))
-    return _build(files, machine, key, report)
+    with _alone(key.folder(files.directory).parent, report):
+        try:
+            return read_plans(files.directory, key)
+        except RunnerUnavailable as error:
+            report(f'plans: {error}')
+        except EngineFileError as error:
+            report(f'plans: {error}')
+            shutil.rmtree(key.folder(files.directory))
+        return _build(files, machine, key, report)
 
 
 def open_tensorrt(files: 'EngineFiles', plans: Mapping[str, bytes], machine: Machine) -> Runner:
@@ -72,6 +76,25 @@ def open_tensorrt(files: 'EngineFiles', plans: Mapping[str, bytes], machine: Mac
     return StaticRunner(program, device, tables, files.config, files.recipe, image_token)
 
 
+@contextmanager
+def _alone(plans: Path, report: Report) -> Iterator[None]:
+    """One process at a time: a robot may start several nodes on one engine."""
+    try:
+        plans.mkdir(mode=0o700, exist_ok=True)
+        lock = (plans / _LOCK).open('w')
+    except OSError as error:
+        raise EngineFileError(
+            f'plans cannot be written to {plans} ({error}); copy the engine to where they can'
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report('plans: waiting for another process that builds some')
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _build(
     files: 'EngineFiles', machine: Machine, key: PlanKey, report: Report
 ) -> dict[str, bytes]:
@@ -79,12 +102,7 @@ def _build(
     folder = key.folder(files.directory)
     partial = folder.with_name(folder.name + PARTIAL)
     sizes = Sizes.of(files.config, files.recipe)
-    try:
-        partial.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise EngineFileError(
-            f'plans cannot be written to {partial} ({error}); copy the engine to where they can'
-        ) from None
+    partial.mkdir(mode=0o700, exist_ok=True)
     check_owner(partial)
     check_disk(partial, sizes.plans)
     check_memory(

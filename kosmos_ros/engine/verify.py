@@ -82,14 +82,16 @@ def _verify(
     for remark in remarks:
         yield f'load       : {remark}'
     yield f'load     ok: {loaded.name}, {time.monotonic() - begin:.2f} s'
-    golden = Golden.read(directory / GOLDEN_FILE)
-    for line in self_check(loaded, golden, 'full', files.recipe.precision):
-        findings.checks.append(line)
-        yield f'check    ok: {line}'
-    yield _answer(files, loaded, findings)
-    if image is not None:
-        yield from _published(files, loaded, findings, image)
-    loaded.close()
+    try:
+        golden = Golden.read(directory / GOLDEN_FILE)
+        for line in self_check(loaded, golden, 'full', files.recipe.precision):
+            findings.checks.append(line)
+            yield f'check    ok: {line}'
+        yield _answer(files, loaded, findings)
+        if image is not None:
+            yield from _published(files, loaded, findings, image)
+    finally:
+        loaded.close()
 
 
 def _device() -> str:

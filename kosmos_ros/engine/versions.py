@@ -12,5 +12,7 @@ def version_of(text: str) -> tuple[int, int]:
     """
     match = re.match(r'(\d+)\.(\d+)', text)
     if match is None:
-        raise EngineError(f'{text!r} is not a version of TensorRT')
+        raise EngineError(
+            f'{text!r} is not a version of TensorRT; kosmos_ros supports 10.3 and above'
+        )
     return int(match[1]), int(match[2])

@@ -15,6 +15,8 @@ from kosmos_ros.model.vocabulary import LOCATIONS, TAGS
 
 SENTENCEPIECE = 'sentencepiece.bpe.model'
 _JSON = 'tokenizer.json'
+# What `write_tokenizer` reads: the first of these that is there.
+TOKENIZER_FILES = (SENTENCEPIECE, _JSON)
 # transformers puts <pad> between <s> and </s>, sentencepiece has none.
 _SPECIAL = ('<s>', '<pad>', '</s>', '<unk>')
 # What `Vocabulary` counts behind the pieces.
@@ -83,7 +85,7 @@ def _pieces(content: dict[str, Any]) -> list[tuple[str, float]]:
     tags += [(tag['id'], tag['content']) for tag in content.get('added_tokens', ())]
     for number, name in tags:
         if number >= end and ids.get(number) != name:
-            raise ValueError(f'id {number} is {name!r}, and must be {ids.get(number)!r}')
+            raise ValueError(f'its token {name!r} has the id {number}, not that of Kosmos-2')
     return vocab[len(_SPECIAL) : end]
 
 

@@ -5,14 +5,12 @@ damage.
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
-import io
 from pathlib import Path
 import pickle
-from typing import Any
-import zipfile
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 import torch
 
 from kosmos_ros.engine.base import Floats
@@ -37,7 +35,7 @@ def files(engines: dict[str, Path]) -> EngineFiles:
 
 @pytest.fixture(scope='module')
 def golden(files: EngineFiles) -> Golden:
-    return Golden.read(files.directory / 'golden.npz')
+    return Golden.read(files.directory / 'golden.safetensors')
 
 
 @pytest.fixture
@@ -59,9 +57,9 @@ def stages(lines: Iterator[str]) -> list[str]:
 
 
 def test_written_and_read_it_is_the_same(golden: Golden, tmp_path: Path) -> None:
-    golden.write(tmp_path / 'golden.npz')
-    assert same(Golden.read(tmp_path / 'golden.npz'), golden)
-    assert [path.name for path in tmp_path.iterdir()] == ['golden.npz']
+    golden.write(tmp_path / 'golden.safetensors')
+    assert same(Golden.read(tmp_path / 'golden.safetensors'), golden)
+    assert [path.name for path in tmp_path.iterdir()] == ['golden.safetensors']
 
 
 def test_the_same_is_asked_each_time(files: EngineFiles, golden: Golden) -> None:
@@ -77,15 +75,15 @@ def test_the_same_is_asked_each_time(files: EngineFiles, golden: Golden) -> None
     assert golden.ids.max() < files.vocabulary.first_location
 
 
-def test_a_damaged_file_is_refused_or_harmless(golden: Golden, tmp_path: Path) -> None:
-    """A manifest's hash sees all of this before; this is what stands behind it."""
-    path = tmp_path / 'golden.npz'
+def test_a_damaged_file_is_refused(golden: Golden, tmp_path: Path) -> None:
+    """A manifest's hash sees this, and damaged numbers, before; this is what stands behind it."""
+    path = tmp_path / 'golden.safetensors'
     golden.write(path)
     whole = path.read_bytes()
     rng = np.random.default_rng(1)
-    damaged = [whole[:size] for size in (0, 1, 22, *rng.integers(2, len(whole), 40).tolist())]
-    # Headers of the archive lie at its end.
-    for position in (*rng.integers(0, len(whole), 150), *(len(whole) - rng.integers(1, 900, 150))):
+    header = 8 + int.from_bytes(whole[:8], 'little')
+    damaged = [whole[:size] for size in (0, 1, 7, *rng.integers(2, len(whole), 40).tolist())]
+    for position in rng.integers(0, header, 150):
         content = bytearray(whole)
         content[position] ^= 1 << int(rng.integers(8))
         damaged.append(bytes(content))
@@ -93,74 +91,38 @@ def test_a_damaged_file_is_refused_or_harmless(golden: Golden, tmp_path: Path) -
     for content in damaged:
         path.write_bytes(content)
         try:
+            # Some bits of a JSON text do not matter: a blank may be a tab.
             assert same(Golden.read(path), golden)
         except EngineFileError as error:
             refusals.append(str(error))
-    assert len(refusals) > len(damaged) / 2
+    assert len(refusals) > 0.9 * len(damaged)
     assert all(text.startswith(str(path)) and '\n' not in text for text in refusals)
-
-
-def npy(value: Any) -> bytes:
-    file = io.BytesIO()
-    np.save(file, value, allow_pickle=True)
-    return file.getvalue()
-
-
-class Trap:
-    """Its pickle would make a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[Path]]:
-        return Path.touch, (self.path,)
-
-
-def test_no_pickle_is_opened(golden: Golden, tmp_path: Path) -> None:
-    path, made = tmp_path / 'golden.npz', tmp_path / 'made'
-    trap = np.array([Trap(made)], object)
-    path.write_bytes(pickle.dumps(Trap(made)))
-    with pytest.raises(EngineFileError, match='no reference answers'):
-        Golden.read(path)
-    np.savez_compressed(path, **(asdict(golden) | {'hidden': trap}), allow_pickle=True)
-    with pytest.raises(EngineFileError, match='no reference answers'):
-        Golden.read(path)
-    assert not made.exists()
 
 
 @pytest.mark.parametrize(
     'content',
-    [b'', b'x', b'PK\x03\x04', npy(np.zeros(3)), npy(np.array([{}], object))],
-    ids=['empty', 'text', 'a head alone', 'one array', 'one object'],
+    [b'', b'x', b'PK\x03\x04', pickle.dumps([1])],
+    ids=['empty', 'text', 'zip', 'pickle'],
 )
 def test_another_kind_of_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / 'golden.npz'
+    path = tmp_path / 'golden.safetensors'
     path.write_bytes(content)
     with pytest.raises(EngineFileError, match=f'{path} holds no reference answers'):
         Golden.read(path)
 
 
 def test_an_array_that_is_not_there_is_named(golden: Golden, tmp_path: Path) -> None:
-    path = tmp_path / 'golden.npz'
+    path = tmp_path / 'golden.safetensors'
     for field in fields(Golden):
         rest = {name: value for name, value in asdict(golden).items() if name != field.name}
-        np.savez(path, **rest)
+        save_file(rest, path)
         with pytest.raises(EngineFileError, match=field.name):
             Golden.read(path)
 
 
-def test_an_archive_of_other_things_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / 'golden.npz'
-    with zipfile.ZipFile(path, 'w') as archive:
-        for field in fields(Golden):
-            archive.writestr(field.name, b'x')
-    with pytest.raises(EngineFileError, match='no reference answers'):
-        Golden.read(path)
-
-
 def test_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineFileError, match='no reference answers'):
-        Golden.read(tmp_path / 'golden.npz')
+        Golden.read(tmp_path / 'golden.safetensors')
 
 
 @pytest.mark.parametrize('level', LEVELS)
@@ -169,7 +131,7 @@ def test_a_good_runner_passes(engines: dict[str, Path], name: str, level: str) -
     files = EngineFiles.verified(engines[name])
     image_token = files.vocabulary.image_open
     runner = OnnxRuntimeRunner(files.directory, files.config, image_token, files.recipe)
-    golden = Golden.read(files.directory / 'golden.npz')
+    golden = Golden.read(files.directory / 'golden.safetensors')
     lines = list(self_check(runner, golden, level, files.recipe.precision))
     assert stages(iter(lines)) == LEVELS[level]
     assert all('cosine' in line and 'norm' in line for line in lines)
@@ -178,7 +140,7 @@ def test_a_good_runner_passes(engines: dict[str, Path], name: str, level: str) -
 def test_bfloat16_passes_on_its_own_runner(engines: dict[str, Path]) -> None:
     files = EngineFiles.verified(engines['tensorrt-bf16'])
     runner = TorchRunner(load_model(files.directory, torch.bfloat16), files.vocabulary.image_open)
-    golden = Golden.read(files.directory / 'golden.npz')
+    golden = Golden.read(files.directory / 'golden.safetensors')
     assert stages(self_check(runner, golden, 'full', 'bf16')) == FULL
 
 

@@ -97,7 +97,7 @@ def test_the_key_depends_on_all_that_a_plan_depends_on(files: EngineFiles, key: 
 def test_the_key_does_not_depend_on_what_a_plan_does_not(files: EngineFiles, key: PlanKey) -> None:
     other = FileEntry(1, '0' * 64)
     renamed = replace(
-        files.manifest, name='another', files={**files.manifest.files, 'golden.npz': other}
+        files.manifest, name='another', files={**files.manifest.files, 'golden.safetensors': other}
     )
     assert PlanKey.of(renamed, files.recipe, MACHINE) == key
     # The other tier's graph.

@@ -62,7 +62,7 @@ class Case:
         self.files = files
         self.both = (runner, reference_of(files))
         self.tolerance = tolerance
-        self.golden = Golden.read(files.directory / 'golden.npz')
+        self.golden = Golden.read(files.directory / 'golden.safetensors')
         self.first = files.vocabulary.first_location
 
     def same(self, values: list[object]) -> None:

@@ -7,6 +7,7 @@ silence.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 import json
 from pathlib import Path
 from types import ModuleType
@@ -54,6 +55,8 @@ class Double(ModuleType):
 
     def __init__(self, surface: Mapping[str, Any]) -> None:
         super().__init__('tensorrt')
+        # torch looks for it when it asks what can be imported.
+        self.__spec__ = ModuleSpec('tensorrt', None)
         names = vars(self)
         names |= {'surface': surface, 'calls': [], 'failures': [], 'memory': Memory()}
         names |= {'device_name': 'Double', 'operators': None, 'plain_layers': False}

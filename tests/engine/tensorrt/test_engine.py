@@ -3,18 +3,26 @@ release: build, load, self-check, refer.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+import fcntl
+import json
 from pathlib import Path
 import shutil
 import sys
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 
+from kosmos_ros.cli import main
 from kosmos_ros.engine import machine
+from kosmos_ros.engine.files import GOLDEN_FILE
+from kosmos_ros.engine.golden import Golden
 from kosmos_ros.engine.load import EngineFiles, load_engine, open_runner
 from kosmos_ros.engine.machine import Gpu
 from kosmos_ros.engine.plans import stored_plans
+from kosmos_ros.engine.recipe import Recipe
 from kosmos_ros.errors import EngineError, EngineFileError, RunnerUnavailable, SelfCheckFailed
 
 from .double import Double
@@ -212,16 +220,41 @@ def test_an_interrupted_build_goes_on(
     assert [stored.complete for stored in stored_plans(fp16)] == [True]
 
 
+def test_two_processes_build_one_after_the_other(gpu: Double, fp16: Path) -> None:
+    """The second one waits, and finds what the first one built."""
+    lines: list[str] = []
+    waiting = threading.Event()
+
+    def report(line: str) -> None:
+        lines.append(line)
+        if 'waiting for another process' in line:
+            waiting.set()
+
+    second = threading.Thread(
+        target=lambda: load_engine(fp16, 'tensorrt', build_plans='missing', report=report)
+    )
+    build(fp16)[0].close()
+    (stored,) = stored_plans(fp16)
+    built = called(gpu, 'Builder.build_serialized_network')
+    with (stored.folder.parent / 'lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second.start()
+        assert waiting.wait(60)
+    second.join(60)
+    assert not second.is_alive()
+    assert called(gpu, 'Builder.build_serialized_network') == built
+    assert not any('building' in line for line in lines)
+
+
 @pytest.mark.parametrize('stage', ['vision', 'prefill of the image', 'decode 1'])
 def test_wrong_numbers_are_refused_with_their_stage(
     gpu: Double, fp16: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     """The graph in the plan is not the one that the reference answers are of."""
     files = EngineFiles.verified(fp16)
-    golden = dict(np.load(fp16 / 'golden.npz'))
+    golden = Golden.read(fp16 / GOLDEN_FILE)
     name = {'vision': 'embeds', 'prefill of the image': 'image_hidden'}.get(stage, 'step_hidden')
-    golden[name] = 2 * golden[name]
-    np.savez_compressed(fp16 / 'golden.npz', **golden)
+    replace(golden, **{name: 2 * getattr(golden, name)}).write(fp16 / GOLDEN_FILE)
     with pytest.raises(SelfCheckFailed, match=f'plans built here are refused.*{stage} differs'):
         open_runner(
             files, 'tensorrt', level='off', build_plans='missing', report=lambda line: None
@@ -235,6 +268,53 @@ def test_without_plans_it_says_what_to_run(gpu: Double, fp16: Path) -> None:
     engine = load_engine(fp16)
     assert 'a fallback' in engine.name
     assert 'no TensorRT plans' in engine.remarks[0]
+
+
+def test_the_commands_build_show_verify_and_prune(
+    gpu: Double,
+    fp16: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(['engine', 'build', '--out', str(fp16)]) == 0
+    assert 'building decoder.plan' in capsys.readouterr().out
+    report = tmp_path / 'report.json'
+    assert main(['engine', 'verify', str(fp16), '--report', str(report)]) == 0
+    assert 'load     ok: TensorRT' in capsys.readouterr().out
+    content = json.loads(report.read_text())
+    assert GPU.name in content['device']
+    assert len(content['checks']) == 6
+    assert content['failure'] == ''
+
+    other = Gpu(**{name: getattr(GPU, name) for name in Gpu.__slots__} | {'driver': '13.0'})
+    monkeypatch.setattr(machine, 'gpu', lambda: other)
+    assert main(['engine', 'build', '--out', str(fp16)]) == 0
+    assert main(['engine', 'info', str(fp16)]) == 0
+    assert capsys.readouterr().out.count(f'plans: {GPU.name}, TensorRT') == 2
+    assert main(['engine', 'prune', str(fp16)]) == 0
+    assert capsys.readouterr().out.count('removed') == 1
+    (kept,) = stored_plans(fp16)
+    build(fp16, build_plans='never')[0].close()
+    assert main(['engine', 'prune', str(fp16)]) == 0
+    assert 'nothing to remove' in capsys.readouterr().out
+    assert kept.folder.exists()
+    assert main(['engine', 'prune', str(fp16), '--all']) == 0
+    assert stored_plans(fp16) == []
+
+
+# What comes before the plans is the same for all releases, and takes long.
+@pytest.mark.parametrize('surface', ['11.4.0.106'], indirect=True)
+def test_one_command_from_checkpoint_to_plans(
+    gpu: Double, checkpoint: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    target = tmp_path / 'mine.yaml'
+    replace(recipe, runner='tensorrt', precision='fp16').write(target)
+    out = tmp_path / 'engine'
+    command = ['engine', 'build', '--checkpoint', str(checkpoint), '--recipe', str(target)]
+    assert main([*command, '--out', str(out)]) == 0
+    assert [stored.complete for stored in stored_plans(out)] == [True]
+    build(out, build_plans='never', self_check='quick')[0].close()
 
 
 def test_asked_for_plans_only_it_falls_back_to_nothing(gpu: Double, fp16: Path) -> None:
