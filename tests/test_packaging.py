@@ -17,6 +17,7 @@ KEYS = {'PIL': 'python3-pil', 'numpy': 'python3-numpy', 'yaml': 'python3-yaml'}
 OPTIONAL = {
     'cv_bridge',
     'onnx',
+    'onnx_ir',
     'onnxruntime',
     'onnxscript',
     'safetensors',

@@ -18,6 +18,7 @@ from kosmos_ros.engine.files import (
 )
 from kosmos_ros.engine.golden import LEVELS, Golden, self_check
 from kosmos_ros.engine.grounding import GroundingEngine
+from kosmos_ros.engine.machine import gpu, this_machine
 from kosmos_ros.engine.manifest import Manifest
 from kosmos_ros.engine.operators import SCATTER, TIERS
 from kosmos_ros.engine.places import engines_folder
@@ -186,8 +187,6 @@ def embedded_engine() -> Path:
 def _tensorrt(files: EngineFiles, build_plans: str, report: Report) -> Runner:
     need('torch', 'install PyTorch with CUDA for this machine')
     need('safetensors', 'pip install safetensors')
-    from kosmos_ros.engine.machine import this_machine
-
     machine = this_machine()
     # It imports TensorRT, which is here, as we know now.
     from kosmos_ros.engine.tensorrt_engine import open_tensorrt, plans_for
@@ -200,7 +199,6 @@ def _torch_cuda(files: EngineFiles, build_plans: str, report: Report) -> Runner:
     need('safetensors', 'pip install safetensors')
     import torch
 
-    from kosmos_ros.engine.machine import gpu
     from kosmos_ros.engine.runners.device import CudaDevice
     from kosmos_ros.engine.runners.static import StaticRunner
     from kosmos_ros.engine.runners.tables import Tables

@@ -1,4 +1,4 @@
-"""What a compiled plan depends on: the GPU, its driver, and TensorRT.  Needs torch."""
+"""What a compiled plan depends on: the GPU, its driver, and TensorRT."""
 
 import ctypes
 from dataclasses import asdict, dataclass
@@ -8,8 +8,6 @@ import json
 from pathlib import Path
 import platform
 from typing import Any
-
-import torch
 
 from kosmos_ros.errors import RunnerUnavailable
 
@@ -80,6 +78,10 @@ def gpu() -> Gpu:
 
     :raises RunnerUnavailable: when there is none.
     """
+    try:
+        import torch
+    except ImportError as error:
+        raise RunnerUnavailable(f'PyTorch cannot be imported ({error})') from None
     if not torch.cuda.is_available():
         raise RunnerUnavailable(f'PyTorch {torch.__version__} sees no NVIDIA GPU')
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())

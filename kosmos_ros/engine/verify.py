@@ -16,6 +16,7 @@ from kosmos_ros.engine.files import GOLDEN_FILE
 from kosmos_ros.engine.golden import Golden, self_check
 from kosmos_ros.engine.grounding import GroundingEngine
 from kosmos_ros.engine.load import EngineFiles, open_runner
+from kosmos_ros.engine.machine import this_machine
 from kosmos_ros.engine.runner import Runner
 from kosmos_ros.errors import EngineError, RunnerUnavailable
 
@@ -97,10 +98,8 @@ def _verify(
 def _device() -> str:
     """GPU, driver and TensorRT, or why there are none."""
     try:
-        from kosmos_ros.engine.machine import this_machine
-
         return this_machine().describe()
-    except (ImportError, RunnerUnavailable) as error:
+    except RunnerUnavailable as error:
         return str(error)
 
 

@@ -93,7 +93,7 @@ def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ('content', 'found'),
     [
-        ('MemTotal: 10 kB\nMemAvailable:   1234 kB\nSwapFree: 1 kB\n', 1234 * 1024),
+        ('MemTotal: 10 kB\nMemAvailable:   1234 kB\nSwapFree: 1 kB\n', 1235 * 1024),
         ('MemTotal: 10 kB\n', None),
         ('', None),
     ],
