@@ -15,7 +15,7 @@ from kosmos_ros.engine.places import engines_folder
 from kosmos_ros.errors import EngineFileError
 
 PRECISIONS = {
-    'tensorrt': ('fp16', 'bf16', 'int8'),
+    'tensorrt': ('fp32', 'fp16', 'bf16', 'int8'),
     'onnxruntime': ('fp32', 'int8'),
 }
 Shape = tuple[int, int]

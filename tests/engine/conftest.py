@@ -76,6 +76,7 @@ def engines(
     for runner, precision in (
         ('onnxruntime', 'fp32'),
         ('onnxruntime', 'int8'),
+        ('tensorrt', 'fp32'),
         ('tensorrt', 'fp16'),
         ('tensorrt', 'int8'),
         ('tensorrt', 'bf16'),

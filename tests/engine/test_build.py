@@ -347,7 +347,7 @@ def test_graphs_are_small_and_hold_no_weights(engines: dict[str, Path]) -> None:
                 if entry.key == 'location'
             }
             assert places == {WEIGHTS_FILE}
-    assert seen == 2 * 2 + 3 * 3
+    assert seen == 2 * 2 + 4 * 3
 
 
 def test_int8_takes_less_room(engines: dict[str, Path]) -> None:

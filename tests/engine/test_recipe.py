@@ -110,9 +110,12 @@ def test_activations(
 def test_another_precision_must_be_one_of_the_runner() -> None:
     recipe = recipe_named('desktop')
     assert recipe.with_precision('int8') == replace(recipe, precision='int8')
-    for precision in ('fp32', 'x'):
-        with pytest.raises(EngineFileError, match=f'{precision} does not fit.*fp16, bf16, int8'):
-            recipe.with_precision(precision)
+    for name, precision, known in (
+        ('desktop', 'x', 'fp32, fp16, bf16, int8'),
+        ('cpu', 'fp16', 'fp32, int8'),
+    ):
+        with pytest.raises(EngineFileError, match=f'{precision} does not fit.*{known}'):
+            recipe_named(name).with_precision(precision)
 
 
 def test_all_shapes_prefill_first(path: Path, fields: dict[str, Any]) -> None:

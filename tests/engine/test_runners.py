@@ -47,6 +47,8 @@ def on_static_loop(files: EngineFiles) -> Runner:
 KINDS = {
     'onnxruntime-fp32': (on_onnxruntime('scatter'), EXACT),
     'onnxruntime-int8': (on_onnxruntime('scatter'), EXACT),
+    'tensorrt-fp32 scatter': (on_onnxruntime('scatter'), EXACT),
+    'tensorrt-fp32 attention': (on_onnxruntime('attention'), EXACT),
     'tensorrt-fp16 scatter': (on_onnxruntime('scatter'), CLOSE),
     'tensorrt-fp16 attention': (on_onnxruntime('attention'), CLOSE),
     'tensorrt-int8 scatter': (on_onnxruntime('scatter'), CLOSE),

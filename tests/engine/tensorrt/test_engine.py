@@ -50,7 +50,7 @@ def gpu(trt: Double, monkeypatch: pytest.MonkeyPatch) -> Double:
     return trt
 
 
-@pytest.fixture(params=['fp16', 'int8'])
+@pytest.fixture(params=['fp32', 'fp16', 'int8'])
 def directory(request: pytest.FixtureRequest, engines: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(engines[f'tensorrt-{request.param}'], tmp_path / 'engine'))
 
