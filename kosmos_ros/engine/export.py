@@ -15,6 +15,7 @@ import warnings
 
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes.common import IdentityEliminationPass
 from onnxscript import optimizer
 import torch
 from torch import Tensor, nn
@@ -252,7 +253,10 @@ def _save(
     for weight in weights.values():
         # What has no value cannot be folded into another table.
         weight.const_value = None
-    optimizer.optimize_ir(program.model)
+    # A second round would find nothing but what the first one left as Identity, in as much time.
+    optimizer.optimize_ir(program.model, num_iterations=1)
+    IdentityEliminationPass()(program.model)
+    _ask_embeds_for_rows(graph)
     for name, weight in weights.items():
         if name in graph.initializers:
             _place(graph, weight, places, name.removeprefix('network.'))
@@ -264,6 +268,19 @@ def _save(
     program.model.metadata_props.clear()
     ir.save(program.model, path)
     check_graph(onnx.load(path, load_external_data=False), tier)
+
+
+def _ask_embeds_for_rows(graph: ir.Graph) -> None:
+    """Which of the inputs that share a dimension the exporter asks for its size is chance.  Of a
+    cache that is updated in place, nothing else may read, not even the shape.
+    """
+    inputs = {value.name: value for value in graph.inputs}
+    for node in graph:
+        source = node.inputs[0] if node.op_type == 'Shape' else None
+        if source is None or not str(source.name).startswith('cache.'):
+            continue
+        if (node.attributes.get_int('start', 0), node.attributes.get_int('end', 0)) == (0, 1):
+            node.replace_input_with(0, inputs['embeds'])
 
 
 def _place(

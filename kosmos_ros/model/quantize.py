@@ -14,7 +14,8 @@ _QUANTIZED = re.compile(r'text_model\.model\.layers\.\d+\..*(_proj|fc[12])\.weig
 def quantized(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Replace each weight [out, in] of the decoder's linear layers by int8 and scales [out].
 
-    The largest weight of a channel becomes 127; rounding costs half a step at most.
+    The largest weight of a channel becomes 127; rounding costs half a step at most, unless the
+    scale itself is too small for all bits of its type.
     """
     result = {}
     for name, weight in weights.items():

@@ -134,7 +134,8 @@ def _read(
                         f'config.json asks for {list(wanted[name])}'
                     )
                 weight = file.get_tensor(name)
-                if name in scales and weight.dtype == torch.int8:
+                # Both of an engine's lie in its one file.
+                if scales.get(name) == path and weight.dtype == torch.int8:
                     weights[name] = dequantized(weight, file.get_tensor(name + SCALE), dtype)
                     continue
                 if not weight.is_floating_point():
