@@ -24,7 +24,7 @@ from kosmos_ros.engine.operators import SCATTER, TIERS
 from kosmos_ros.engine.places import engines_folder
 from kosmos_ros.engine.recipe import Recipe
 from kosmos_ros.engine.runner import Runner
-from kosmos_ros.errors import EngineError, EngineFileError, RunnerUnavailable, SelfCheckFailed
+from kosmos_ros.errors import EngineError, EngineFileError, RunnerUnavailable
 from kosmos_ros.limits import Limits
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.vocabulary import Vocabulary
@@ -119,6 +119,7 @@ def load_engine(
         if path is None:
             raise EngineFileError('the runner fake needs the path of a script as engine')
         return FakeEngine.from_file(path, report)
+    report('checking the files')
     files = EngineFiles.verified(path if path is not None else embedded_engine())
     loaded, remarks = open_runner(
         files, runner, level=self_check, build_plans=build_plans, report=report
@@ -134,7 +135,9 @@ def open_runner(
     """The fastest runner that works here, and what was passed over for which reason.
 
     :raises RunnerUnavailable: when none does.
-    :raises SelfCheckFailed: when the last of them gives other answers than the reference.
+    :raises EngineFileError: when something of the engine is damaged.
+    :raises EngineError: why the last of them failed; SelfCheckFailed when it gives other answers
+        than the reference.
     """
     if level not in LEVELS or build_plans not in BUILD_PLANS:
         raise ValueError(f'self_check is {level!r} and build_plans {build_plans!r}')
@@ -150,10 +153,15 @@ def open_runner(
         try:
             loaded = _OPEN[candidate](files, build_plans, report)
             _check(loaded, files, level, report)
-        except (RunnerUnavailable, SelfCheckFailed) as error:
-            last = candidate == candidates[-1] and isinstance(error, SelfCheckFailed)
+        except EngineFileError:
+            # What is damaged is damaged for all of them.
+            raise
+        except EngineError as error:
+            failed = not isinstance(error, RunnerUnavailable)
             # Who asked for plans and nothing else has no use for another runner.
-            if last or (build_plans == 'only' and candidate == TENSORRT):
+            if (failed and candidate == candidates[-1]) or (
+                build_plans == 'only' and candidate == TENSORRT
+            ):
                 raise
             remarks.append(f'not by {candidate}: {error}')
             continue
@@ -189,37 +197,38 @@ def _tensorrt(files: EngineFiles, build_plans: str, report: Report) -> Runner:
     need('safetensors', 'pip install safetensors')
     machine = this_machine()
     # It imports TensorRT, which is here, as we know now.
+    from kosmos_ros.engine.runners.device import memory_of_gpu
     from kosmos_ros.engine.tensorrt_engine import open_tensorrt, plans_for
 
-    return open_tensorrt(files, plans_for(files, machine, build_plans != 'never', report), machine)
+    with memory_of_gpu():
+        plans = plans_for(files, machine, build_plans != 'never', report)
+        return open_tensorrt(files, plans, machine)
 
 
 def _torch_cuda(files: EngineFiles, build_plans: str, report: Report) -> Runner:
     need('torch', 'install PyTorch with CUDA for this machine')
     need('safetensors', 'pip install safetensors')
-    import torch
-
-    from kosmos_ros.engine.runners.device import CudaDevice
+    from kosmos_ros.engine.runners.device import CudaDevice, memory_of_gpu
     from kosmos_ros.engine.runners.static import StaticRunner
     from kosmos_ros.engine.runners.tables import Tables
     from kosmos_ros.engine.runners.torch import TorchProgram
-    from kosmos_ros.model.weights import load_model
+    from kosmos_ros.model.weights import DTYPES, load_model
 
     gpu()
     device = CudaDevice()
-    # A GPU has no use for more than 16 bits; fp16 is what the model was trained in.
-    dtype = torch.bfloat16 if files.recipe.activations == 'bf16' else torch.float16
-    network = load_model(files.directory, dtype).to(device.torch_device)
-    head = network.text_model.lm_head.weight
-    tables = Tables.of(network.decoder.embed_tokens.weight, head, files.config.text)
-    return StaticRunner(
-        TorchProgram(network),
-        device,
-        tables,
-        files.config,
-        files.recipe,
-        files.vocabulary.image_open,
-    )
+    with memory_of_gpu():
+        network = load_model(files.directory, DTYPES[files.recipe.activations])
+        network = network.to(device.torch_device)
+        head = network.text_model.lm_head.weight
+        tables = Tables.of(network.decoder.embed_tokens.weight, head, files.config.text)
+        return StaticRunner(
+            TorchProgram(network),
+            device,
+            tables,
+            files.config,
+            files.recipe,
+            files.vocabulary.image_open,
+        )
 
 
 def _onnxruntime(files: EngineFiles, build_plans: str, report: Report) -> Runner:

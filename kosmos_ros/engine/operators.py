@@ -16,7 +16,7 @@ import re
 from typing import TYPE_CHECKING
 
 from kosmos_ros.engine.versions import version_of
-from kosmos_ros.errors import EngineError
+from kosmos_ros.errors import EngineError, RunnerUnavailable
 
 if TYPE_CHECKING:
     import onnx
@@ -117,14 +117,13 @@ TIERS = (SCATTER, ATTENTION)
 def tier_for(version: str) -> Tier:
     """The tier of a TensorRT release, given as ``tensorrt.__version__``, such as ``10.3.0``.
 
-    :raises EngineError: when the release is older than all tiers, or not a version.
+    :raises RunnerUnavailable: when the release is older than all tiers, or not a version.
     """
     found = version_of(version)
     for tier in reversed(TIERS):
         if found >= tier.first:
             return tier
-    oldest = '.'.join(map(str, TIERS[0].first))
-    raise EngineError(f'TensorRT {version} cannot be used: kosmos_ros supports {oldest} and above')
+    raise RunnerUnavailable(f'TensorRT {version} is too old: kosmos_ros supports 10.3 and above')
 
 
 def check_graph(model: 'onnx.ModelProto', tier: Tier) -> None:

@@ -28,7 +28,12 @@ from kosmos_ros.engine.runners.tables import Tables
 from kosmos_ros.engine.runners.tensorrt import TensorRTProgram
 from kosmos_ros.engine.sizes import Sizes, check_disk, check_memory
 from kosmos_ros.engine.tensorrt_build import PlanRequest, build_plan
-from kosmos_ros.errors import EngineFileError, RunnerUnavailable, SelfCheckFailed
+from kosmos_ros.errors import (
+    EngineError,
+    EngineFileError,
+    RunnerUnavailable,
+    SelfCheckFailed,
+)
 
 if TYPE_CHECKING:
     from kosmos_ros.engine.load import EngineFiles
@@ -124,20 +129,31 @@ def _build(
         draft = path.with_suffix('.part')
         draft.write_bytes(plans[request.name])
         draft.replace(path)
-    runner = open_tensorrt(files, plans, machine)
-    golden = Golden.read(files.directory / GOLDEN_FILE)
     try:
-        for line in self_check(runner, golden, 'full', files.recipe.precision):
-            report(f'self-check of the plans: {line}')
-    except SelfCheckFailed as error:
+        _check(files, plans, machine, report)
+    except EngineError:
+        # Who tries again must not get the same plans again.
         shutil.rmtree(partial)
-        raise SelfCheckFailed(f'the plans built here are refused: {error}') from None
-    finally:
-        runner.close()
+        raise
     seal(partial, key)
     partial.rename(folder)
     report(f'plans: {folder} is ready')
     return plans
+
+
+def _check(
+    files: 'EngineFiles', plans: Mapping[str, bytes], machine: Machine, report: Report
+) -> None:
+    """Hold new plans to the reference."""
+    golden = Golden.read(files.directory / GOLDEN_FILE)
+    runner = open_tensorrt(files, plans, machine)
+    try:
+        for line in self_check(runner, golden, 'full', files.recipe.precision):
+            report(f'self-check of the plans: {line}')
+    except SelfCheckFailed as error:
+        raise SelfCheckFailed(f'the plans built here are refused: {error}') from None
+    finally:
+        runner.close()
 
 
 def _requests(files: 'EngineFiles', machine: Machine) -> list[PlanRequest]:

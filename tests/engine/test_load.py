@@ -40,7 +40,9 @@ def hide(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
 
 def load(directory: Path, runner: str = 'auto', **options: Any) -> tuple[Engine, list[str]]:
     lines: list[str] = []
-    return load_engine(directory, runner, report=lines.append, **options), lines
+    engine = load_engine(directory, runner, report=lines.append, **options)
+    assert lines.pop(0) == 'checking the files'
+    return engine, lines
 
 
 def remarks_are(found: tuple[str, ...], *wanted: str) -> bool:

@@ -10,6 +10,20 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from kosmos_ros.errors import RunnerUnavailable
+
+
+@contextmanager
+def memory_of_gpu() -> Iterator[None]:
+    """
+    :raises RunnerUnavailable: when what is done within it needs more memory than the GPU has left.
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        first = str(error).partition('. ')[0]
+        raise RunnerUnavailable(f'the memory of the GPU is too small ({first})') from None
+
 
 class Device(Protocol):
     """Memory and one queue of work."""

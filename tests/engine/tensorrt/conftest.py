@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+import shutil
 import sys
 from typing import Any
 
 import pytest
 
+from kosmos_ros.engine import machine
+
 from .double import Double, make
+from .gpu_machine import GPU, USERS
 from .graphs import scatter_elements
 from .host_device import HostDevice
 from .program import Lines, engine_of, parsed
@@ -61,3 +65,20 @@ def engine(trt: Double, lines: Lines, tmp_path: Path) -> Any:
 @pytest.fixture
 def context(engine: Any) -> Any:
     return engine.create_execution_context()
+
+
+@pytest.fixture
+def gpu(trt: Double, monkeypatch: pytest.MonkeyPatch) -> Double:
+    """A machine with a GPU and the double as its TensorRT."""
+    trt.device_name = GPU.name
+    for name in USERS:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(machine, 'gpu', lambda: GPU)
+    monkeypatch.setattr('kosmos_ros.engine.runners.device.CudaDevice', lambda: HostDevice(trt))
+    return trt
+
+
+@pytest.fixture
+def fp16(engines: dict[str, Path], tmp_path: Path) -> Path:
+    """An engine directory without plans, to do anything to."""
+    return Path(shutil.copytree(engines['tensorrt-fp16'], tmp_path / 'engine'))

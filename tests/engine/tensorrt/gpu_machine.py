@@ -1,0 +1,38 @@
+"""A machine with a GPU, as far as the engine can tell, and engines on it."""
+
+from pathlib import Path
+from typing import Any
+
+from kosmos_ros.engine.load import load_engine
+from kosmos_ros.engine.machine import Gpu
+
+from .double import Double
+
+GPU = Gpu('a device', '8.7', 16, 64 << 30, '12.6', '12.6')
+# These import TensorRT at their top, and must import this test's double.
+USERS = (
+    'kosmos_ros.engine.tensorrt_log',
+    'kosmos_ros.engine.tensorrt_build',
+    'kosmos_ros.engine.tensorrt_engine',
+    'kosmos_ros.engine.runners.tensorrt',
+)
+
+
+def build(directory: Path, **options: Any) -> tuple[Any, list[str]]:
+    """The engine on TensorRT, its plans built if need be, and what was reported."""
+    lines: list[str] = []
+    options = {'self_check': 'off', 'build_plans': 'missing'} | options
+    engine = load_engine(directory, 'tensorrt', report=lines.append, **options)
+    return engine, lines
+
+
+def called(trt: Double, name: str) -> int:
+    """How often the double was called so."""
+    return sum(call.name == name for call in trt.calls)
+
+
+def damage(path: Path) -> None:
+    """Change one bit."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)

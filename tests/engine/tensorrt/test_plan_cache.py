@@ -1,0 +1,178 @@
+"""Plans in an engine directory: built once for a machine, and trusted only as what they are."""
+
+from collections.abc import Callable
+from dataclasses import replace
+import fcntl
+import json
+from pathlib import Path
+import threading
+from typing import Any
+
+import pytest
+
+from kosmos_ros.cli import main
+from kosmos_ros.engine import machine
+from kosmos_ros.engine.files import GOLDEN_FILE
+from kosmos_ros.engine.golden import Golden
+from kosmos_ros.engine.load import EngineFiles, load_engine, open_runner
+from kosmos_ros.engine.machine import Gpu
+from kosmos_ros.engine.plans import stored_plans
+from kosmos_ros.errors import EngineFileError, RunnerUnavailable, SelfCheckFailed
+
+from .double import Double
+from .gpu_machine import GPU, build, called, damage
+
+
+def test_plans_are_built_once(gpu: Double, fp16: Path) -> None:
+    build(fp16)[0].close()
+    assert called(gpu, 'Builder.build_serialized_network') == 2
+    build(fp16, build_plans='never')[0].close()
+    assert called(gpu, 'Builder.build_serialized_network') == 2
+    (stored,) = stored_plans(fp16)
+    assert stored.complete
+    assert stored.machine == f'{GPU.name}, TensorRT {gpu.__version__}'
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'name': 'another device'},
+        {'capability': '11.0'},
+        {'driver': '13.0'},
+        {'multiprocessors': 20},
+    ],
+)
+def test_plans_of_another_machine_are_not_looked_at(
+    gpu: Double, fp16: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    build(fp16)[0].close()
+    deserialized = called(gpu, 'Runtime.deserialize_cuda_engine')
+    other = Gpu(**{name: getattr(GPU, name) for name in Gpu.__slots__} | change)
+    monkeypatch.setattr(machine, 'gpu', lambda: other)
+    with pytest.raises(RunnerUnavailable, match='no TensorRT plans for this machine .*1 other'):
+        build(fp16, build_plans='never')
+    assert called(gpu, 'Runtime.deserialize_cuda_engine') == deserialized
+    gpu.device_name = other.name
+    build(fp16)[0].close()
+    assert len(stored_plans(fp16)) == 2
+
+
+@pytest.mark.parametrize('name', ['vision.plan', 'decoder.plan', 'plan.json'])
+@pytest.mark.parametrize(
+    'harm', [damage, Path.unlink, lambda path: path.write_bytes(b'')], ids=['bit', 'gone', 'empty']
+)
+def test_damaged_plans_reach_no_loader(
+    gpu: Double, fp16: Path, name: str, harm: Callable[[Path], None]
+) -> None:
+    build(fp16)[0].close()
+    deserialized = called(gpu, 'Runtime.deserialize_cuda_engine')
+    (stored,) = stored_plans(fp16)
+    harm(stored.folder / name)
+    with pytest.raises(EngineFileError, match=str(stored.folder)):
+        build(fp16, build_plans='never')
+    assert called(gpu, 'Runtime.deserialize_cuda_engine') == deserialized
+    # Asked to, it builds them anew.
+    build(fp16, self_check='quick')[0].close()
+
+
+def test_plans_that_others_could_have_written_are_refused(gpu: Double, fp16: Path) -> None:
+    build(fp16)[0].close()
+    (stored,) = stored_plans(fp16)
+    stored.folder.chmod(0o777)
+    with pytest.raises(EngineFileError, match='others may write'):
+        build(fp16, build_plans='never')
+
+
+def test_an_interrupted_build_goes_on(
+    gpu: Double, fp16: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def report(line: str) -> None:
+        if line.startswith('building decoder.plan') and '%' in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_engine(fp16, 'tensorrt', build_plans='missing', report=report)
+    (stored,) = stored_plans(fp16)
+    assert not stored.complete
+    with pytest.raises(RunnerUnavailable):
+        build(fp16, build_plans='never')
+    gpu.calls.clear()
+    _, lines = build(fp16)
+    assert 'plans: vision.plan was built before' in lines
+    assert called(gpu, 'Builder.build_serialized_network') == 1
+    assert [stored.complete for stored in stored_plans(fp16)] == [True]
+
+
+def test_two_processes_build_one_after_the_other(gpu: Double, fp16: Path) -> None:
+    """The second one waits, and finds what the first one built."""
+    lines: list[str] = []
+    waiting = threading.Event()
+
+    def report(line: str) -> None:
+        lines.append(line)
+        if 'waiting for another process' in line:
+            waiting.set()
+
+    second = threading.Thread(
+        target=lambda: load_engine(fp16, 'tensorrt', build_plans='missing', report=report)
+    )
+    build(fp16)[0].close()
+    (stored,) = stored_plans(fp16)
+    built = called(gpu, 'Builder.build_serialized_network')
+    with (stored.folder.parent / 'lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second.start()
+        assert waiting.wait(60)
+    second.join(60)
+    assert not second.is_alive()
+    assert called(gpu, 'Builder.build_serialized_network') == built
+    assert not any('building' in line for line in lines)
+
+
+@pytest.mark.parametrize('stage', ['vision', 'prefill of the image', 'decode 1'])
+def test_wrong_numbers_are_refused_with_their_stage(
+    gpu: Double, fp16: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """The graph in the plan is not the one that the reference answers are of."""
+    files = EngineFiles.verified(fp16)
+    golden = Golden.read(fp16 / GOLDEN_FILE)
+    name = {'vision': 'embeds', 'prefill of the image': 'image_hidden'}.get(stage, 'step_hidden')
+    replace(golden, **{name: 2 * getattr(golden, name)}).write(fp16 / GOLDEN_FILE)
+    with pytest.raises(SelfCheckFailed, match=f'plans built here are refused.*{stage} differs'):
+        open_runner(
+            files, 'tensorrt', level='off', build_plans='missing', report=lambda line: None
+        )
+    assert stored_plans(fp16) == []
+
+
+def test_the_commands_build_show_verify_and_prune(
+    gpu: Double,
+    fp16: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(['engine', 'build', '--out', str(fp16)]) == 0
+    assert 'building decoder.plan' in capsys.readouterr().out
+    report = tmp_path / 'report.json'
+    assert main(['engine', 'verify', str(fp16), '--report', str(report)]) == 0
+    assert 'load     ok: TensorRT' in capsys.readouterr().out
+    content = json.loads(report.read_text())
+    assert GPU.name in content['device']
+    assert len(content['checks']) == 6
+    assert content['failure'] == ''
+
+    other = Gpu(**{name: getattr(GPU, name) for name in Gpu.__slots__} | {'driver': '13.0'})
+    monkeypatch.setattr(machine, 'gpu', lambda: other)
+    assert main(['engine', 'build', '--out', str(fp16)]) == 0
+    assert main(['engine', 'info', str(fp16)]) == 0
+    assert capsys.readouterr().out.count(f'plans: {GPU.name}, TensorRT') == 2
+    assert main(['engine', 'prune', str(fp16)]) == 0
+    assert capsys.readouterr().out.count('removed') == 1
+    (kept,) = stored_plans(fp16)
+    build(fp16, build_plans='never')[0].close()
+    assert main(['engine', 'prune', str(fp16)]) == 0
+    assert 'nothing to remove' in capsys.readouterr().out
+    assert kept.folder.exists()
+    assert main(['engine', 'prune', str(fp16), '--all']) == 0
+    assert stored_plans(fp16) == []

@@ -1,0 +1,100 @@
+"""On a machine with an NVIDIA GPU: PyTorch with and without CUDA graphs, and TensorRT itself where
+it is installed.  `pytest -s` shows the times, for docs/log.md.
+"""
+
+import importlib.util
+from pathlib import Path
+import shutil
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from kosmos_ros.engine.base import Image
+from kosmos_ros.engine.golden import Golden, self_check
+from kosmos_ros.engine.grounding import GroundingEngine
+from kosmos_ros.engine.load import EngineFiles, load_engine, open_runner
+from kosmos_ros.engine.runners.device import CudaDevice
+from kosmos_ros.engine.runners.static import StaticRunner
+from kosmos_ros.engine.runners.tables import Tables
+from kosmos_ros.engine.runners.torch import TorchProgram
+from kosmos_ros.model.weights import load_model
+
+EXPRESSIONS = ['the red ball', 'ring', 'the small green cone left of the large blue box']
+
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason='PyTorch sees no NVIDIA GPU here'
+)
+needs_tensorrt = pytest.mark.skipif(
+    importlib.util.find_spec('tensorrt') is None, reason='TensorRT is not installed here'
+)
+
+
+@pytest.fixture
+def image() -> Image:
+    return np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+
+
+def show_times(title: str, engine: GroundingEngine, image: Image) -> None:
+    context = engine.encode_image(image)
+    for name, work in (
+        ('image', lambda: engine.encode_image(image)),
+        ('expression', lambda: engine.locate(context, EXPRESSIONS[:1], top_k=8)),
+    ):
+        times = []
+        for _ in range(30):
+            begin = time.perf_counter()
+            work()
+            times.append(1e3 * (time.perf_counter() - begin))
+        print(f'{title}: {name} {np.median(times):.2f} ms')
+
+
+@pytest.mark.parametrize('graphs', [False, True], ids=['launched', 'captured'])
+@pytest.mark.parametrize('name', ['tensorrt-fp16', 'tensorrt-bf16', 'tensorrt-int8'])
+def test_pytorch(engines: dict[str, Path], name: str, graphs: bool, image: Image) -> None:
+    files = EngineFiles.verified(engines[name])
+    dtype = torch.bfloat16 if files.recipe.activations == 'bf16' else torch.float16
+    device = CudaDevice(graphs)
+    network = load_model(files.directory, dtype).to(device.torch_device)
+    weight = network.decoder.embed_tokens.weight
+    tables = Tables.of(weight, network.text_model.lm_head.weight, files.config.text)
+    runner = StaticRunner(
+        TorchProgram(network),
+        device,
+        tables,
+        files.config,
+        files.recipe,
+        files.vocabulary.image_open,
+    )
+    golden = Golden.read(files.directory / 'golden.safetensors')
+    # The second time, everything that can be is replayed.
+    for _ in range(2):
+        for line in self_check(runner, golden, 'full', files.recipe.precision):
+            print(f'{name}: {line}')
+    engine = GroundingEngine(name, runner, files.vocabulary, files.config)
+    show_times(f'{name}, CUDA graphs {graphs}', engine, image)
+
+
+def test_the_fallback_is_the_gpu(engines: dict[str, Path], image: Image) -> None:
+    engine = load_engine(engines['tensorrt-fp16'], 'torch', self_check='full')
+    reference = load_engine(engines['tensorrt-fp16'], 'onnxruntime')
+    assert 'cuda' in engine.name
+    found = engine.locate(engine.encode_image(image), EXPRESSIONS * 7, top_k=3)
+    wanted = reference.locate(reference.encode_image(image), EXPRESSIONS * 7, top_k=3)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours[0].score == pytest.approx(theirs[0].score, rel=0.05)
+
+
+@needs_tensorrt
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    'name', ['tensorrt-fp32', 'tensorrt-fp16', 'tensorrt-bf16', 'tensorrt-int8']
+)
+def test_tensorrt(engines: dict[str, Path], tmp_path: Path, name: str, image: Image) -> None:
+    directory = Path(shutil.copytree(engines[name], tmp_path / 'engine'))
+    files = EngineFiles.verified(directory)
+    runner, _ = open_runner(files, 'tensorrt', level='full', build_plans='missing', report=print)
+    engine = GroundingEngine(name, runner, files.vocabulary, files.config)
+    show_times(name, engine, image)
+    runner.close()
