@@ -144,6 +144,11 @@ def open_runner(
     if runner != 'auto' and runner not in _FORCED:
         known = ', '.join(_FORCED)
         raise EngineFileError(f'there is no runner {runner!r}; there is auto, {known}')
+    if runner == 'tensorrt' and files.recipe.runner != runner:
+        raise RunnerUnavailable(
+            f'{files.directory} was made for {files.recipe.runner}; build one by a recipe for '
+            'TensorRT, such as desktop'
+        )
     candidates = _AUTO[files.recipe.runner] if runner == 'auto' else _FORCED[runner]
     if build_plans != 'never' and TENSORRT not in candidates:
         report('plans: this engine is not run by TensorRT, so it has none')
@@ -179,6 +184,7 @@ def _check(loaded: Runner, files: EngineFiles, level: str, report: Report) -> No
     try:
         for line in self_check(loaded, golden, level, files.recipe.precision):
             report(f'self-check {level}: {line}')
+        report(f'self-check {level} passed')
     except EngineError:
         loaded.close()
         raise

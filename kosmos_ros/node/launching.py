@@ -28,6 +28,8 @@ def program(name: str) -> dict[str, Any]:
     searched = [root, *os.environ.get('PYTHONPATH', '').split(os.pathsep)]
     return {
         'executable': sys.executable,
+        # Instead of 'python' in front of each line of its output.
+        'exec_name': name,
         'arguments': ['-m', _MODULES[name]],
         'additional_env': {'PYTHONPATH': os.pathsep.join(filter(None, searched))},
     }

@@ -149,7 +149,7 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         if only:
             self._why_inactive = 'its plans are ready, and it ends, as build_plans is only'
             self.get_logger().info(
-                f'the plans that {room.engine.name} needs are ready; '
+                f'{room.engine.name} has all the plans that it needs; '
                 'the node ends, as build_plans is only'
             )
             self._ask_end(0)

@@ -35,6 +35,11 @@ class Row:
     high: float | None = None
     choices: tuple[str, ...] = ()
 
+    @property
+    def shown(self) -> str:
+        """The choices for people; the fake engine is for tests."""
+        return ', '.join(choice for choice in self.choices if choice != 'fake')
+
 
 TABLE = (
     Row(
@@ -163,12 +168,12 @@ def refusal(parameter: Parameter, configured: bool) -> str:
     if row.change == 'before configure' and configured:
         return (
             f'{row.name} is used when the node is configured; set it after '
-            '`ros2 lifecycle set NODE cleanup`.'
+            '`ros2 lifecycle set NODE deactivate` and `ros2 lifecycle set NODE cleanup`.'
         )
     if isinstance(row.default, list):
         return _refused_list(row, value)
     if row.choices and _meant(row, value) not in row.choices:
-        return f'{row.name} must be one of {", ".join(row.choices)}.'
+        return f'{row.name} must be one of {row.shown}.'
     if row.low is not None and row.high is not None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not (number and math.isfinite(value) and row.low <= value <= row.high):
@@ -203,7 +208,7 @@ def _descriptor(row: Row) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(
         name=row.name,
         description=f'{row.description} May be set {row.change}.',
-        additional_constraints=f'One of {", ".join(row.choices)}.' if row.choices else '',
+        additional_constraints=f'One of {row.shown}.' if row.choices else '',
         read_only=row.change == 'at start',
         # An empty list on the command line has no type of its own, and the word off comes as a
         # truth value; so the check is ours.
@@ -223,7 +228,7 @@ def markdown_table() -> str:
     """The table for the README."""
     lines = ['| Parameter | Default | Range | May be set | |', '|---|---|---|---|---|']
     for row in TABLE:
-        span = ', '.join(f'`{choice}`' for choice in row.choices if choice != 'fake')
+        span = f'`{row.shown.replace(", ", "`, `")}`' if row.choices else ''
         if row.low is not None:
             span = f'{row.low:g} to {row.high:g}'
         cells = (f'`{row.name}`', f'`{_yaml(row.default)}`', span, row.change, row.description)

@@ -87,7 +87,7 @@ def test_only_plans_are_built(start) -> None:
     assert process.process.wait(30) == 0
     output = process.output()
     assert 'building it: 1 %' in output
-    assert 'the plans that fake needs are ready' in output
+    assert 'fake has all the plans that it needs' in output
     assert 'active; looking at' not in output
     assert 'Traceback' not in output
 
