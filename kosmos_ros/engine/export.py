@@ -7,36 +7,28 @@ into one protobuf file.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-import json
 import logging
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 import warnings
 
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import IdentityEliminationPass
+import onnx_ir.passes.common as passes
 from onnxscript import optimizer
 import torch
 from torch import Tensor, nn
 
 from kosmos_ros.engine.files import VISION_GRAPH, WEIGHTS_FILE, decoder_graph
 from kosmos_ros.engine.operators import ATTENTION, SCATTER, TIERS, Tier, check_graph
+from kosmos_ros.engine.placement import Places, place, places_in
 from kosmos_ros.engine.recipe import Recipe
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.layers import Norm
 from kosmos_ros.model.network import Attention, Kosmos2, Pair, scatter_attention
-from kosmos_ros.model.quantize import SCALE
 from kosmos_ros.model.weights import DTYPES
 
-# dtypes of safetensors in ONNX's words.
-_TYPES = {
-    'F32': ir.DataType.FLOAT,
-    'F16': ir.DataType.FLOAT16,
-    'BF16': ir.DataType.BFLOAT16,
-    'I8': ir.DataType.INT8,
-}
 # 18 is the oldest with all that is needed; with int8, the oldest whose scales may have 16 bits.
 _OPSETS = {SCATTER.name: 18, ATTENTION.name: 24}
 _OPSET_OF_INT8 = 19
@@ -61,7 +53,7 @@ def export_graphs(config: Kosmos2Config, recipe: Recipe, directory: Path) -> Non
         for module in network.modules():
             if isinstance(module, Norm):
                 module.__class__ = _WrittenOutNorm
-    places = _places(directory / WEIGHTS_FILE)
+    places = places_in(directory / WEIGHTS_FILE)
     with _quiet_exporter():
         _export_vision(network, places, directory / VISION_GRAPH)
         # ONNX Runtime's caches grow and shrink, which the newer tier's operators do not allow.
@@ -120,7 +112,7 @@ class _Decoder(nn.Module):
         cache: list[Pair],
     ) -> tuple[Tensor, list[Pair]]:
         hidden, present = self.network.decoder(embeds, mask, start, prefix, cache, self.attend)
-        index = last[:, None, None].expand(-1, 1, hidden.shape[2])
+        index = last.unsqueeze(1).unsqueeze(2).expand(-1, 1, hidden.shape[2])
         return hidden.gather(1, index).squeeze(1), present
 
 
@@ -162,7 +154,7 @@ _ATTENTION: dict[str, Attention] = {
 }
 
 
-def _export_vision(network: Kosmos2, places: dict[str, ir.ExternalTensor], path: Path) -> None:
+def _export_vision(network: Kosmos2, places: Places, path: Path) -> None:
     side = network.config.vision.image_size
     # The older tier is a part of the newer one.
     tier = SCATTER
@@ -183,7 +175,7 @@ def _export_decoder(
     network: Kosmos2,
     recipe: Recipe,
     tier: Tier,
-    places: dict[str, ir.ExternalTensor],
+    places: Places,
     path: Path,
 ) -> None:
     text, dtype = network.config.text, network.text_model.lm_head.weight.dtype
@@ -242,7 +234,7 @@ def _opset(tier: Tier, recipe: Recipe) -> int:
 
 def _save(
     program: torch.onnx.ONNXProgram | None,
-    places: dict[str, ir.ExternalTensor],
+    places: Places,
     tier: Tier,
     path: Path,
 ) -> None:
@@ -253,13 +245,11 @@ def _save(
     for weight in weights.values():
         # What has no value cannot be folded into another table.
         weight.const_value = None
-    # A second round would find nothing but what the first one left as Identity, in as much time.
-    optimizer.optimize_ir(program.model, num_iterations=1)
-    IdentityEliminationPass()(program.model)
+    _tidy(program.model)
     _ask_embeds_for_rows(graph)
     for name, weight in weights.items():
         if name in graph.initializers:
-            _place(graph, weight, places, name.removeprefix('network.'))
+            place(graph, weight, places, name.removeprefix('network.'))
     for node in graph.all_nodes():
         # The exporter writes where in our source each node comes from: paths of this machine.
         node.metadata_props.clear()
@@ -268,6 +258,21 @@ def _save(
     program.model.metadata_props.clear()
     ir.save(program.model, path)
     check_graph(onnx.load(path, load_external_data=False), tier)
+
+
+def _tidy(model: ir.Model) -> None:
+    """What the exporter leaves to be done, and no more: its own optimiser takes ten times as long
+    for the same graph, looking for patterns that this network does not have.
+    """
+    optimizer.fold_constants(model)
+    for tidy in (
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.DeduplicateInitializersPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.IdentityEliminationPass(),
+        passes.RemoveUnusedNodesPass(),
+    ):
+        tidy(model)
 
 
 def _ask_embeds_for_rows(graph: ir.Graph) -> None:
@@ -281,53 +286,6 @@ def _ask_embeds_for_rows(graph: ir.Graph) -> None:
             continue
         if (node.attributes.get_int('start', 0), node.attributes.get_int('end', 0)) == (0, 1):
             node.replace_input_with(0, inputs['embeds'])
-
-
-def _place(
-    graph: ir.Graph, weight: ir.Value, places: dict[str, ir.ExternalTensor], name: str
-) -> None:
-    """Say where in the weight file an initializer lies; dequantise it if it lies there as int8."""
-    stored = places[name]
-    if stored.dtype == weight.dtype:
-        weight.const_value = stored
-        return
-    if stored.dtype != ir.DataType.INT8:
-        raise EngineError(f'{WEIGHTS_FILE} holds {name} as {stored.dtype}, not {weight.dtype}')
-    del graph.initializers[cast(str, weight.name)]
-    inputs = []
-    for part in (stored, places[name + SCALE]):
-        value = ir.Value(name=part.name, shape=part.shape, type=ir.TensorType(part.dtype))
-        value.const_value = part
-        graph.initializers.add(value)
-        inputs.append(value)
-    node = ir.Node('', 'DequantizeLinear', inputs, [ir.AttrInt64('axis', 0)], num_outputs=1)
-    (wide,) = node.outputs
-    wide.name, wide.type, wide.shape = f'{name}_wide', weight.type, weight.shape
-    ir.convenience.replace_all_uses_with(weight, wide)
-    graph.insert_before(graph[0], node)
-
-
-def _places(path: Path) -> dict[str, ir.ExternalTensor]:
-    """Where each tensor of a safetensors file lies: 8 bytes that say how long the header is, the
-    header as JSON, the tensors.
-    """
-    with path.open('rb') as file:
-        size = int.from_bytes(file.read(8), 'little')
-        header = json.loads(file.read(size))
-    header.pop('__metadata__', None)
-    places = {}
-    for name, entry in header.items():
-        begin, end = entry['data_offsets']
-        places[name] = ir.ExternalTensor(
-            path.name,
-            8 + size + begin,
-            end - begin,
-            _TYPES[entry['dtype']],
-            shape=ir.Shape(entry['shape']),
-            name=name,
-            base_dir=str(path.parent),
-        )
-    return places
 
 
 @contextmanager

@@ -136,10 +136,11 @@ class Decoder(nn.Module):
         :return: hidden states [B,Q,D] after the last LayerNorm, and the new cache.
         """
         x, present = embeds, []
+        mask = mask.unsqueeze(1)
         for index, layer in enumerate(self.layers):
             x, pair = layer(
                 x,
-                mask[:, None],
+                mask,
                 start,
                 (prefix[index][0], prefix[index][1]),
                 (cache[index][0], cache[index][1]),
@@ -224,8 +225,8 @@ def scatter_attention(
 
 def cache_slots(start: Tensor, q: Tensor) -> Tensor:
     """Where in a cache [B,H,S,C] the elements of new keys like q[B,H,Q,C] go: int64[B,H,Q,C]."""
-    slots = start[:, None] + torch.arange(q.shape[2], device=q.device)
-    return slots[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3])
+    slots = start.unsqueeze(1) + torch.arange(q.shape[2], device=q.device)
+    return slots.unsqueeze(1).unsqueeze(3).expand(-1, q.shape[1], -1, q.shape[3])
 
 
 def mix(q: Tensor, mask: Tensor, prefix: Pair, cache: Pair) -> Tensor:
