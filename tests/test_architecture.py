@@ -68,7 +68,6 @@ def test_the_demo_needs_no_torch() -> None:
         'model/weights.py',
         'engine/build.py',
         'engine/export.py',
-        'engine/load.py',
         'engine/machine.py',
         'engine/runners/arena.py',
         'engine/runners/device.py',
