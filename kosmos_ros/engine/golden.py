@@ -4,7 +4,7 @@ The reference runs the engine's own weights in float32, so what is compared is t
 rounding of its weights.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -218,5 +218,5 @@ def _prompt(rng: np.random.Generator, vocabulary: Vocabulary, words: int) -> lis
     return [vocabulary.grounding, *phrase, vocabulary.object_open]
 
 
-def _lengths(ids: Sequence[object] | Tokens) -> Tokens:
-    return np.full(len(ids), len(ids[0]), np.int64)  # type: ignore[arg-type]
+def _lengths(ids: Tokens) -> Tokens:
+    return np.full(ids.shape[0], ids.shape[1], np.int64)
