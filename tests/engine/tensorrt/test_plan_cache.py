@@ -22,6 +22,9 @@ from kosmos_ros.errors import EngineFileError, RunnerUnavailable, SelfCheckFaile
 from .double import Double
 from .gpu_machine import GPU, build, called, damage
 
+# What is tested here is ours; the oldest and the newest release do.
+pytestmark = pytest.mark.parametrize('surface', ['10.3.0', '11.4.0.106'], indirect=True)
+
 
 def test_plans_are_built_once(gpu: Double, fp16: Path) -> None:
     build(fp16)[0].close()
