@@ -1,4 +1,4 @@
-"""One tree of errors; each class is one status of the service ``refer``.
+"""One tree of errors; each class is one status of the service ``refer`` and the action ``ask``.
 
 Whoever raises says in one sentence what is wrong and what to do; the node passes that sentence on
 unchanged.
@@ -9,8 +9,8 @@ from typing import ClassVar
 
 
 class Status(IntEnum):
-    """Status codes, equal to the constants of ``kosmos_ros_msgs/srv/Refer`` (a test compares
-    them).
+    """Status codes, equal to the constants of ``kosmos_ros_msgs/action/Ask``, of which
+    ``kosmos_ros_msgs/srv/Refer`` has all but the last (a test compares them).
     """
 
     OK = 0
@@ -24,6 +24,7 @@ class Status(IntEnum):
     NOT_ACTIVE = 8
     ENGINE_ERROR = 9
     SHUTTING_DOWN = 10
+    NO_CONVERSATION = 11
 
 
 class KosmosError(Exception):
@@ -104,3 +105,9 @@ class ShuttingDown(KosmosError):
     """The node is going down."""
 
     status = Status.SHUTTING_DOWN
+
+
+class NoConversation(KosmosError):
+    """There is no conversation of this name, or not any more."""
+
+    status = Status.NO_CONVERSATION

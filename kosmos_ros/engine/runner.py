@@ -14,6 +14,10 @@ class KeyValues(Protocol):
     def select(self, rows: Tokens) -> 'KeyValues':
         """Rows in this order; a row may be taken several times (int64[n])."""
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the rows' own tokens; that of the prefix not counted."""
+
 
 class Runner(Protocol):
     """Runs one model on one device.  Not thread-safe.  B rows, Q tokens, I image side, V
@@ -24,6 +28,14 @@ class Runner(Protocol):
     def name(self) -> str:
         """Backend, its version, device and precision, for people."""
 
+    @property
+    def chunk(self) -> int:
+        """Tokens of a row that one `prefill` reads at most."""
+
+    @property
+    def room(self) -> int:
+        """Tokens that a row may have behind the prefix."""
+
     def vision(self, pixels: Floats) -> object:
         """Normalised pixels [1,3,I,I] -> image embeddings, in the runner's own memory."""
 
@@ -33,6 +45,7 @@ class Runner(Protocol):
         lengths: Tokens,
         *,
         prefix: KeyValues | None = None,
+        past: KeyValues | None = None,
         images: Sequence[object] = (),
         room: int = 0,
     ) -> tuple[object, KeyValues]:
@@ -42,6 +55,7 @@ class Runner(Protocol):
         :param lengths: [B], real tokens of each row.
         :param prefix: a single row whose tokens stand before those of every row, and are shared by
             all.
+        :param past: instead of `prefix`: what each row has read before; it is used up.
         :param images: what `vision` gave, in the order in which their slots stand in `ids` (one
             row only).
         :param room: tokens that `decode` will add later.
