@@ -11,7 +11,10 @@ import io
 import numpy as np
 from PIL import Image as PillowImage
 
+from kosmos_ros.engine.answering import Past, grow
 from kosmos_ros.engine.base import Image
+from kosmos_ros.engine.decoding import Greedy, Rules
+from kosmos_ros.engine.grammar import Grammar
 from kosmos_ros.engine.runner import KeyValues, Runner
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model import prompts
@@ -131,7 +134,7 @@ def accept(
     views: tuple[View, ...] = (as_jpeg, as_it_is)
     prefixes = {view: _look(runner, vocabulary, config, view(image)) for view in views}
     for case in CASES:
-        found = _answer(runner, vocabulary, case, prefixes[case.view])
+        found = _answer(runner, vocabulary, config, case, prefixes[case.view])
         yield Verdict(
             case.name,
             found == case.expected,
@@ -140,24 +143,25 @@ def accept(
         )
 
 
+def _answer(
+    runner: Runner, vocabulary: Vocabulary, config: Kosmos2Config, case: Case, prefix: KeyValues
+) -> tuple[int, ...]:
+    """The engine's own greedy answer, as many tokens as are published."""
+    prompt = case.prompt(vocabulary)
+    ids, most = np.array([prompt]), len(case.expected)
+    hidden, values = runner.prefill(ids, np.array([ids.shape[1]]), prefix=prefix, room=most - 1)
+    grammar = Grammar(vocabulary, config.text.no_repeat_ngram_size)
+    stops = frozenset((vocabulary.eos,))
+    rules = Rules(grammar, tuple(prompt), stops, most, vocabulary.first_location)
+    decoding = Greedy(rules)
+    for _ in grow(runner, vocabulary, Past(values, len(prompt), hidden), decoding):
+        pass
+    return decoding.best.ids
+
+
 def _look(
     runner: Runner, vocabulary: Vocabulary, config: Kosmos2Config, image: Image
 ) -> KeyValues:
     embeds = runner.vision(pixels_from_image(image, config.vision.image_size))
     ids = np.array([prompts.image_prefix(vocabulary, config.latent_query_num)])
     return runner.prefill(ids, np.array([ids.shape[1]]), images=[embeds])[1]
-
-
-def _answer(
-    runner: Runner, vocabulary: Vocabulary, case: Case, prefix: KeyValues
-) -> tuple[int, ...]:
-    """The most probable token, again and again, as many as are expected or up to ``</s>``."""
-    ids = np.array([case.prompt(vocabulary)])
-    room = len(case.expected) - 1
-    hidden, past = runner.prefill(ids, np.array([ids.shape[1]]), prefix=prefix, room=room)
-    found: list[int] = []
-    while True:
-        found.append(int(runner.logits(hidden, 0, vocabulary.size)[0].argmax()))
-        if len(found) == len(case.expected) or found[-1] == vocabulary.eos:
-            return tuple(found)
-        hidden, past = runner.decode(np.array(found[-1:]), past)

@@ -28,11 +28,11 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class ImageContext:
-    """One image, looked at once: what all expressions about it share.  Only the engine that made
-    it may read it.
+    """One image, looked at once: what all questions about it share.  Only the engine that made it
+    may read it.
     """
 
-    prefix: object
+    seen: object
 
 
 class Finish(IntEnum):
@@ -127,7 +127,7 @@ class Engine(Protocol):
         """
 
     def encode_image(self, image: Image) -> ImageContext:
-        """Look at an RGB image uint8[height, width, 3] once, for any number of expressions."""
+        """Look at an RGB image uint8[height, width, 3] once, for any number of questions."""
 
     def locate(
         self, context: ImageContext, expressions: Sequence[str], top_k: int = 1

@@ -6,16 +6,26 @@ and as a rule one decode step, and it is the box that unconstrained greedy decod
 that gives a well-formed one first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from kosmos_ros.engine.base import Floats, Image, ImageContext, Located, Tokens
+from kosmos_ros.engine.answering import Answering, Seen
+from kosmos_ros.engine.base import (
+    Draft,
+    Floats,
+    Image,
+    ImageContext,
+    Located,
+    Tokens,
+    Transcript,
+)
 from kosmos_ros.engine.runner import KeyValues, Runner
 from kosmos_ros.engine.search import BoxSearch, Probabilities
 from kosmos_ros.errors import BadExpression, EngineError
 from kosmos_ros.limits import Limits
 from kosmos_ros.model import prompts
+from kosmos_ros.model.asking import Ask
 from kosmos_ros.model.boxes import GRID, decode_box
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.expressions import check_expression, quoted
@@ -47,7 +57,7 @@ class GroundingEngine:
         self._vocabulary = vocabulary
         self._config = config
         self._limits = limits or Limits()
-        self._image_prefix = np.array([prompts.image_prefix(vocabulary, config.latent_query_num)])
+        self._answering = Answering(runner, vocabulary, config, self._limits)
 
     def check_expression(self, expression: str) -> None:
         """See `Engine.check_expression`."""
@@ -56,11 +66,7 @@ class GroundingEngine:
     def encode_image(self, image: Image) -> ImageContext:
         """See `Engine.encode_image`."""
         pixels = pixels_from_image(image, self._config.vision.image_size)
-        embeds = self._runner.vision(pixels)
-        _, prefix = self._runner.prefill(
-            self._image_prefix, _lengths(self._image_prefix), images=[embeds]
-        )
-        return ImageContext(prefix)
+        return ImageContext(Seen(self._runner.vision(pixels)))
 
     def locate(
         self, context: ImageContext, expressions: Sequence[str], top_k: int = 1
@@ -73,9 +79,24 @@ class GroundingEngine:
         """
         asked = [self._prompt(expression) for expression in expressions]
         answers: list[tuple[Located, ...]] = []
+        prefix = self._answering.prefix(_seen(context))
         for begin in range(0, len(asked), _MAX_ROWS):
-            answers += self._locate(context.prefix, asked[begin : begin + _MAX_ROWS], top_k)  # type: ignore[arg-type]
+            answers += self._locate(prefix, asked[begin : begin + _MAX_ROWS], top_k)
         return answers
+
+    def check_ask(self, ask: Ask, past: Transcript | None = None) -> None:
+        """See `Engine.check_ask`."""
+        self._answering.check(ask, past)
+
+    def ask(
+        self, ask: Ask, contexts: Sequence[ImageContext], past: Transcript | None = None
+    ) -> Iterator[Draft]:
+        """See `Engine.ask`.
+
+        :raises BadExpression: before anything is computed.
+        :raises EngineError: when the network gives something that is not a number.
+        """
+        return self._answering.answer(ask, [_seen(context) for context in contexts], past)
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -133,8 +154,10 @@ def _located(search: BoxSearch) -> tuple[Located, ...]:
     )
 
 
-def _lengths(ids: Tokens) -> Tokens:
-    return np.full(ids.shape[0], ids.shape[1], np.int64)
+def _seen(context: ImageContext) -> Seen:
+    if not isinstance(context.seen, Seen):
+        raise TypeError('this context was made by another engine')
+    return context.seen
 
 
 def _pad(rows: Sequence[list[int]], pad: int) -> tuple[Tokens, Tokens]:

@@ -17,7 +17,7 @@ Cells = npt.NDArray[np.int64]
 
 _row, _column = np.divmod(np.arange(GRID * GRID), GRID)
 # A box's bottom-right corner lies in or behind the row and the column of its top-left corner.
-_POSSIBLE = (_row[None] >= _row[:, None]) & (_column[None] >= _column[:, None])
+POSSIBLE = (_row[None] >= _row[:, None]) & (_column[None] >= _column[:, None])
 
 
 class BoxSearch:
@@ -50,7 +50,7 @@ class BoxSearch:
         :param upper_left_cells: [n].
         :param lower_right: P(bottom-right | top-left), [n,1024].
         """
-        possible = _POSSIBLE[upper_left_cells]
+        possible = POSSIBLE[upper_left_cells]
         row, cell = np.nonzero(possible)
         joint = (self._upper_left[upper_left_cells, None] * lower_right)[possible]
         scores = np.concatenate([self._scores, joint])

@@ -1,9 +1,12 @@
 """What can be asked besides where something is: tasks, and what they need to be told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from kosmos_ros.errors import BadExpression
+from kosmos_ros.limits import Limits
 from kosmos_ros.model.boxes import Box
+from kosmos_ros.model.expressions import check_text
 
 
 class Task(IntEnum):
@@ -64,3 +67,41 @@ class Ask:
     examples: tuple[Example, ...] = ()
     max_tokens: int = 0
     beams: int = 1
+
+
+def cleaned(ask: Ask, limits: Limits) -> Ask:
+    """The same with clean texts, once its numbers are within the limits.
+
+    :raises BadExpression: one sentence that says what to do.
+    """
+    images = ask.images + len(ask.examples)
+    regions = len(ask.regions) + sum(len(example.regions) for example in ask.examples)
+    for count, most, what in (
+        (images, limits.max_images, 'images, those of examples counted'),
+        (regions, limits.max_regions, 'regions'),
+        (len(ask.phrases), limits.max_regions, 'phrases'),
+        (ask.beams, limits.max_beams, 'beams'),
+    ):
+        if count > most:
+            raise BadExpression(f'These are {count} {what}; at most {most} are allowed.')
+    return replace(
+        ask,
+        text=check_text(ask.text, limits.max_text_chars, 'text'),
+        phrases=tuple(_phrase(phrase, limits) for phrase in ask.phrases),
+        regions=tuple(_region(region, limits) for region in ask.regions),
+        examples=tuple(
+            Example(
+                check_text(example.text, limits.max_text_chars, 'text of an example'),
+                tuple(_region(region, limits) for region in example.regions),
+            )
+            for example in ask.examples
+        ),
+    )
+
+
+def _region(region: Region, limits: Limits) -> Region:
+    return replace(region, phrase=_phrase(region.phrase, limits))
+
+
+def _phrase(phrase: str, limits: Limits) -> str:
+    return check_text(phrase, limits.max_expression_chars, 'phrase')

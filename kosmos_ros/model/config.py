@@ -12,6 +12,8 @@ from kosmos_ros.errors import EngineFileError
 EMBEDDING = 'text_model.model.embed_tokens.weight'
 HEAD = 'text_model.lm_head.weight'
 
+_MAY_BE_ZERO = ('pad_token_id', 'no_repeat_ngram_size')
+
 Part = TypeVar('Part', 'TextConfig', 'VisionConfig')
 
 
@@ -30,6 +32,8 @@ class TextConfig:
     scale_embedding: bool = True
     pad_token_id: int = 1
     add_cross_attention: bool = False
+    # Not of the network: no sequence of so many tokens comes twice in an answer; 0: any may.
+    no_repeat_ngram_size: int = 3
 
     @property
     def head_dim(self) -> int:
@@ -137,7 +141,7 @@ def _part(kind: type[Part], content: Any) -> Part:
             if len(set(value)) != 1:
                 raise EngineFileError(f'{field.name} is {value!r}; only squares are implemented')
             value = value[0]
-        if field.type is int and field.name != 'pad_token_id':
+        if field.type is int and field.name not in _MAY_BE_ZERO:
             value = _positive(field.name, value)
         values[field.name] = value
     return kind(**values)

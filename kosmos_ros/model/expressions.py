@@ -24,31 +24,40 @@ _REFUSED = {
 def check_expression(text: object, limits: Limits) -> str:
     """Clean a referring expression, or refuse it.
 
-    A long text is refused by its length alone, before any of it is looked at.
-
     :param text: what somebody wrote.
     :param limits: `max_expression_chars` counts the text as it came, spaces included.
     :return: the expression without surrounding spaces and with single spaces inside.
     :raises BadExpression: one sentence that says what to do; it never repeats a control character.
     """
-    if not isinstance(text, str):
-        raise BadExpression(f'The expression must be text, not {type(text).__name__}.')
-    if len(text) > limits.max_expression_chars:
-        raise BadExpression(
-            f'The expression has {len(text)} characters; '
-            f'shorten it to {limits.max_expression_chars} or fewer.'
-        )
-    _check_characters(text)
-    cleaned = ' '.join(text.split())
+    cleaned = check_text(text, limits.max_expression_chars, 'expression')
     if not cleaned:
         raise BadExpression(
             "The expression is empty; say what to look for, for example 'the red mug'."
         )
+    return cleaned
+
+
+def check_text(text: object, most_chars: int, what: str) -> str:
+    """Clean any text for the model, or refuse it; it may be empty.
+
+    A long text is refused by its length alone, before any of it is looked at.
+
+    :param what: what to call it in messages.
+    :raises BadExpression: as ``check_expression``.
+    """
+    if not isinstance(text, str):
+        raise BadExpression(f'The {what} must be text, not {type(text).__name__}.')
+    if len(text) > most_chars:
+        raise BadExpression(
+            f'The {what} has {len(text)} characters; shorten it to {most_chars} or fewer.'
+        )
+    _check_characters(text, what)
+    cleaned = ' '.join(text.split())
     # Wide and other look-alike letters become the usual ones first, as they do in the tokenizer.
     tag = _TAG.search(' '.join(unicodedata.normalize('NFKC', cleaned).split()))
     if tag is not None:
         raise BadExpression(
-            f'The expression {quoted(cleaned)} contains the tag {quoted(tag.group())}; '
+            f'The {what} {quoted(cleaned)} contains the tag {quoted(tag.group())}; '
             'write plain words only.'
         )
     return cleaned
@@ -64,7 +73,7 @@ def quoted(text: str) -> str:
     return shown[: _SHOWN_CHARS + 1].rstrip('\'"') + '...' + shown[0]
 
 
-def _check_characters(text: str) -> None:
+def _check_characters(text: str, what: str) -> None:
     for place, character in enumerate(text):
         kind = _REFUSED.get(unicodedata.category(character))
         if kind is None or character in '\t\n\r':
@@ -72,5 +81,5 @@ def _check_characters(text: str) -> None:
         name = unicodedata.name(character, '')
         label = f'U+{ord(character):04X} {name}'.rstrip()
         raise BadExpression(
-            f'The expression {quoted(text)} has {kind} ({label}) at position {place}; remove it.'
+            f'The {what} {quoted(text)} has {kind} ({label}) at position {place}; remove it.'
         )

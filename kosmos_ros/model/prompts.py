@@ -90,12 +90,12 @@ def questions(vocabulary: Vocabulary, ask: Ask, latents: int, *, begin: bool) ->
     followed by its text: the layout of microsoft/unilm, kosmos-2/unilm/data/vl/
     caption_obj_few_shot.py.  ``<grounding>`` stands once, in the question itself.
 
-    :param ask: its texts from ``check_expression``.
+    :param ask: from ``cleaned``.
     :param begin: whether this begins a sequence; else it goes on behind the answer before it.
     :return: one sequence; for GROUND_CAPTION one for each phrase, each up to ``<object>``.
     :raises BadExpression: when the task needs something that is not there, or cannot use what is.
     """
-    _check(ask)
+    check_task(ask)
     front = [vocabulary.bos] if begin else []
     image = _image(vocabulary, latents)
     for example in ask.examples:
@@ -139,7 +139,10 @@ def mentions(text: str, phrases: Iterable[str]) -> list[tuple[int, int]]:
     return found
 
 
-def _check(ask: Ask) -> None:
+def check_task(ask: Ask) -> None:
+    """
+    :raises BadExpression: when the task needs something that is not there, or cannot use what is.
+    """
     name, layout = ask.task.name, LAYOUTS[ask.task]
     if layout.usual is None and not ask.text:
         raise BadExpression(f'{name} needs a text.')

@@ -60,6 +60,9 @@ class Vocabulary:
         self.object_open, self.object_close = tag['<object>'], tag['</object>']
         self.delimiter = tag['</delimiter_of_multi_objects/>']
         self.grounding = tag['<grounding>']
+        # None in a vocabulary without punctuation.
+        stop = int(model.piece_to_id('.'))
+        self.full_stop = stop + 1 if stop > 2 else None
         self.first_location = self.mask + len(TAGS)
         self.size = self.first_location + LOCATIONS
 
@@ -115,6 +118,10 @@ class Vocabulary:
     def is_text(self, number: int) -> bool:
         """Whether an id stands for text (unknown text included)."""
         return self.unk <= number < self.mask
+
+    def words(self, number: int) -> str:
+        """What an id of text, but ``unk``, stands for; a word begins with its space."""
+        return self._model.id_to_piece(number - 1).replace(_SPACE, ' ')
 
     def location_cell(self, number: int) -> int | None:
         """The cell 0..1023 that a location token stands for; None for any other id."""
