@@ -2,10 +2,12 @@
 
 import argparse
 from collections.abc import Sequence
+import os
 from pathlib import Path
 import sys
 
 from kosmos_ros import __version__
+from kosmos_ros.console.command import add_question_commands
 from kosmos_ros.engine.command import add_engine_commands
 from kosmos_ros.errors import KosmosError
 
@@ -14,14 +16,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code.  What users can mend is one line on standard error,
     never a traceback.
     """
-    options = _parser().parse_args(arguments)
     try:
+        options = _options(arguments)
         return int(options.run(options))
     except KosmosError as error:
         print(f'kosmos_ros: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python must not complain when it flushes the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    # argparse itself takes words only up to the first option: ask IMAGE --task question "Why?"
+    if rest and ('words' not in options or any(word.startswith('-') for word in rest)):
+        parser.error(f'unrecognized arguments: {" ".join(rest)}')
+    if rest:
+        options.words += rest
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,14 +57,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
 
+    add_question_commands(commands)
+
     engine = commands.add_parser('engine', help='engine directories')
     add_engine_commands(engine.add_subparsers(required=True, metavar='COMMAND'))
 
     train = commands.add_parser('train', help='train an embedded model')
     trainings = train.add_subparsers(required=True, metavar='WORLD')
-    tabletop = trainings.add_parser('tabletop', help='from random weights, on simulated scenes')
+    tabletop = trainings.add_parser('tabletop', help='on simulated scenes')
     tabletop.add_argument('--minutes', type=float, default=90)
     tabletop.add_argument('--seed', type=_seed, default=0)
+    tabletop.add_argument(
+        '--start',
+        type=Path,
+        default=None,
+        help='checkpoint or engine directory to begin with; default: random weights',
+    )
     tabletop.add_argument('--out', type=Path, required=True, help='directory for the checkpoint')
     tabletop.set_defaults(run=_train_tabletop)
 
@@ -92,7 +117,7 @@ def _demo(options: argparse.Namespace) -> int:
 def _train_tabletop(options: argparse.Namespace) -> int:
     from kosmos_ros.tabletop.train import train
 
-    train(options.out, minutes=options.minutes, seed=options.seed)
+    train(options.out, minutes=options.minutes, seed=options.seed, start=options.start)
     return 0
 
 

@@ -1,8 +1,9 @@
 """Boxes and words on a picture, for people."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from kosmos_ros.model.boxes import Box
 
 Colour = tuple[int, int, int]
+Thing = TypeVar('Thing', bound=Hashable)
 
 # Told apart by most eyes, and on wood, grey and grass alike (after Okabe and Ito, brightened).
 PALETTE: tuple[Colour, ...] = (
@@ -22,11 +24,15 @@ PALETTE: tuple[Colour, ...] = (
     (255, 241, 84),
     (255, 120, 40),
     (120, 230, 230),
+    (255, 178, 214),
+    (172, 226, 60),
+    (112, 150, 255),
+    (222, 184, 135),
 )
-_DARK, _LIGHT = (16, 18, 22), (255, 255, 255)
+DARK, LIGHT = (16, 18, 22), (255, 255, 255)
 # Lines are drawn this many times larger and shrunk: Pillow itself draws without antialiasing.
 _FINER = 4
-_LONGEST_LABEL, _LONGEST_ROW = 48, 68
+_LONGEST_LABEL = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,57 +50,27 @@ def annotate(image: npt.NDArray[np.uint8], annotations: Sequence[Annotation]) ->
     :param image: RGB, uint8[height, width, 3]; it is not changed.
     """
     picture = Image.fromarray(image).convert('RGB')
-    unit = max(1.0, min(picture.size) / 240)
+    unit = _unit(picture)
     colours = colours_for([annotation.text for annotation in annotations])
     boxes = [_corners(annotation.box_in_image, picture.size) for annotation in annotations]
-    for annotation, corners in zip(annotations, boxes, strict=True):
-        _draw_box(picture, corners, colours[annotation.text], unit)
+    # The first is the best one: it lies on top.
+    for annotation in reversed(annotations):
+        draw_box(picture, annotation.box_in_image, colours[annotation.text])
     taken: list[tuple[float, float, float, float]] = []
     for annotation, corners in zip(annotations, boxes, strict=True):
         _draw_label(picture, annotation, corners, colours[annotation.text], unit, taken)
     return picture
 
 
-def poster(image: npt.NDArray[np.uint8], annotations: Sequence[Annotation]) -> Image.Image:
-    """The picture half as large again, with numbered boxes, and below it what each number asks.
-
-    :param image: RGB, uint8[height, width, 3].
-    """
-    height, width, _ = image.shape
-    larger = Image.fromarray(image).resize(
-        (width * 3 // 2, height * 3 // 2), Image.Resampling.LANCZOS
-    )
-    numbered = [
-        Annotation(str(number), annotation.box_in_image)
-        for number, annotation in enumerate(annotations, 1)
-    ]
-    picture = annotate(np.asarray(larger), numbered)
-    colours = colours_for([annotation.text for annotation in numbered])
-    font = _font(max(13, height // 20))
-    row = round(font.size * 1.7)
-    sheet = Image.new('RGB', (picture.width, picture.height + row * len(numbered) + row // 2))
-    sheet.paste(_DARK, (0, 0, *sheet.size))
-    sheet.paste(picture, (0, 0))
-    draw = ImageDraw.Draw(sheet)
-    for index, (number, annotation) in enumerate(zip(numbered, annotations, strict=True)):
-        middle = picture.height + row * (index + 0.75)
-        plate = (row / 2, middle - row * 0.38, row * 0.9, row * 0.76)
-        colour = colours[number.text]
-        _draw_plate(sheet, plate, colour, row / 6)
-        centre = (plate[0] + plate[2] / 2, middle)
-        draw.text(centre, number.text, fill=_readable_on(colour), font=font, anchor='mm')
-        text = _shortened(annotation.text, _LONGEST_ROW)
-        draw.text((row * 1.8, middle), text, fill=_LIGHT, font=font, anchor='lm')
-        if annotation.score is not None:
-            right = (sheet.width - row / 2, middle)
-            draw.text(right, f'{annotation.score:.2f}', fill=_LIGHT, font=font, anchor='rm')
-    return sheet
+def colours_for(things: Sequence[Thing]) -> dict[Thing, Colour]:
+    """A colour for each different thing, such as a text, in their order."""
+    different = dict.fromkeys(things)
+    return {thing: PALETTE[i % len(PALETTE)] for i, thing in enumerate(different)}
 
 
-def colours_for(texts: Sequence[str]) -> dict[str, Colour]:
-    """A colour for each different text, in their order."""
-    different = dict.fromkeys(texts)
-    return {text: PALETTE[i % len(PALETTE)] for i, text in enumerate(different)}
+def _unit(picture: Image.Image) -> float:
+    """In pixels: what all strokes are measured by."""
+    return max(1.0, min(picture.size) / 240)
 
 
 def _corners(box: Box, size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -103,21 +79,17 @@ def _corners(box: Box, size: tuple[int, int]) -> tuple[float, float, float, floa
     return inside.x0 * width, inside.y0 * height, inside.x1 * width, inside.y1 * height
 
 
-def _draw_box(
-    picture: Image.Image,
-    corners: tuple[float, float, float, float],
-    colour: Colour,
-    unit: float,
-) -> None:
+def draw_box(picture: Image.Image, box_in_image: Box, colour: Colour) -> None:
     """A rounded frame with a dark rim, so that it stands out from any ground."""
-    x0, y0, x1, y1 = corners
+    unit = _unit(picture)
+    corners = x0, y0, x1, y1 = _corners(box_in_image, picture.size)
     line, rim = 1.6 * unit, 0.8 * unit
     margin = int(line + rim) + 2
     left, top = int(x0) - margin, int(y0) - margin
     size = (int(x1) + margin - left + 1, int(y1) + margin - top + 1)
     mask = Image.new('L', (size[0] * _FINER, size[1] * _FINER))
     frame = [(v - o) * _FINER for v, o in zip(corners, (left, top, left, top), strict=True)]
-    for grow, width, colour_here in ((rim, line + 2 * rim, _DARK), (0.0, line, colour)):
+    for grow, width, colour_here in ((rim, line + 2 * rim, DARK), (0.0, line, colour)):
         draw = ImageDraw.Draw(mask)
         draw.rectangle((0, 0, *mask.size), fill=0)
         outer = [
@@ -148,8 +120,8 @@ def _draw_label(
     taken: list[tuple[float, float, float, float]],
 ) -> None:
     """A plate in the box's colour above it, below it or inside it, where there is still room."""
-    font = _font(max(11, round(7.5 * unit)))
-    text = _shortened(annotation.text, _LONGEST_LABEL)
+    font = load_font(max(11, round(7.5 * unit)))
+    text = shortened(annotation.text, _LONGEST_LABEL)
     if annotation.score is not None:
         text += f'  {annotation.score:.2f}'
     pad_x, pad_y = 2.6 * unit, 1.6 * unit
@@ -162,19 +134,23 @@ def _draw_label(
         if plate[1] == y and not any(_touch(plate, other) for other in taken):
             break
     taken.append(plate)
-    _draw_plate(picture, plate, colour, 2 * unit)
+    draw_plate(picture, plate, colour, 2 * unit)
     ImageDraw.Draw(picture).text(
-        (plate[0] + pad_x, plate[1] + pad_y), text, fill=_readable_on(colour), font=font
+        (plate[0] + pad_x, plate[1] + pad_y), text, fill=readable_on(colour), font=font
     )
 
 
-def _draw_plate(
+def draw_plate(
     picture: Image.Image,
     plate: tuple[float, float, float, float],
     colour: Colour,
     radius: float,
     opacity: float = 0.94,
 ) -> None:
+    """A rounded rectangle to write on.
+
+    :param plate: x, y, width and height, in pixels.
+    """
     x, y, width, height = plate
     size = (int(width) + 2, int(height) + 2)
     mask = Image.new('L', (size[0] * _FINER, size[1] * _FINER))
@@ -191,18 +167,26 @@ def _touch(a: tuple[float, float, float, float], b: tuple[float, float, float, f
     return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]
 
 
-def _readable_on(colour: Colour) -> Colour:
+def readable_on(colour: Colour) -> Colour:
+    """The colour of text on a ground."""
     r, g, b = colour
-    return _DARK if 0.299 * r + 0.587 * g + 0.114 * b > 110 else _LIGHT
+    return DARK if 0.299 * r + 0.587 * g + 0.114 * b > 110 else LIGHT
 
 
-def _shortened(text: str, longest: int) -> str:
-    line = ''.join(c if c.isprintable() else ' ' for c in text)
+def shortened(text: str, longest: int) -> str:
+    """One printable line of at most so many characters."""
+    line = printable(text)
     return line if len(line) <= longest else line[: longest - 1] + '…'
 
 
+def printable(text: str) -> str:
+    """The text with a space for each character that has no shape; fonts refuse some of them."""
+    return ''.join(c if c.isprintable() else ' ' for c in text)
+
+
 @lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def load_font(size: int) -> ImageFont.FreeTypeFont:
+    """The font of all that is written on pictures; it has Latin letters."""
     font = ImageFont.load_default(size)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise RuntimeError('this Pillow was built without FreeType and cannot draw labels')

@@ -15,6 +15,7 @@ MAY_IMPORT = {
     'engine': {'model'},
     'tabletop': {'model'},
     'evaluation': {'model', 'engine', 'tabletop'},
+    'console': {'model', 'engine', 'drawing', 'posters'},
 }
 ROS = {
     'rclpy',

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kosmos_ros.drawing import PALETTE, Annotation, annotate, colours_for, poster
+from kosmos_ros.drawing import PALETTE, Annotation, annotate, colours_for
 from kosmos_ros.model.boxes import Box
 
 GREY = np.full((240, 320, 3), 128, np.uint8)
@@ -28,6 +28,14 @@ def test_draws_the_frame_where_the_box_is() -> None:
     assert (picture[200:] == 128).all()
 
 
+def test_the_first_lies_on_top() -> None:
+    picture = annotate(GREY, [Annotation(text, WHOLE) for text in 'abc'])
+    colours = {colour for _, colour in picture.getcolors(picture.width * picture.height) or ()}
+    assert PALETTE[0] in colours
+    frame = np.asarray(picture)[100:140, :4].reshape(-1, 3)
+    assert PALETTE[0] in map(tuple, frame.tolist())
+
+
 def test_nothing_to_draw() -> None:
     assert np.array_equal(np.asarray(annotate(GREY, [])), GREY)
 
@@ -50,4 +58,3 @@ def test_any_size(size: tuple[int, int]) -> None:
         Annotation('outside', Box(-3, -3, 4, 4), 0.5),
     ]
     assert annotate(image, annotations).size == size[::-1]
-    assert poster(image, annotations).height > size[0]

@@ -2,9 +2,8 @@
 from this one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 import json
 import os
 from pathlib import Path
@@ -14,49 +13,24 @@ from statistics import median
 import subprocess
 import sys
 import tempfile
-import time
 
-from kosmos_ros_msgs.srv import Refer
-import numpy as np
 import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import Image
 
-from kosmos_ros.drawing import Annotation, poster
 from kosmos_ros.environment import child_environment
-from kosmos_ros.errors import KosmosError, Status
-from kosmos_ros.limits import Limits
-from kosmos_ros.model.boxes import Box
-from kosmos_ros.node.messages import frame_from_msg
-from kosmos_ros.tabletop.pinhole import CAMERA
-from kosmos_ros.tabletop.stage import Asked, questions_for
+from kosmos_ros.errors import Status
+from kosmos_ros.node.demo_asker import Asker, DemoError
+from kosmos_ros.node.demo_report import draw, print_found, print_told
+from kosmos_ros.tabletop.stage import questions_for, spoken_for
 
 _QUESTIONS = 6
 _HITS_WANTED = 5
-_START_S = 60.0
-_ANSWER_S = 20.0
+# Of them: what is to be described is asked for by where it is, so the answer is news.
+_DESCRIBED = 3
 # DDS adds 250 ports per domain to this one (DDSI-RTPS 2.5, 9.6.2.3); up to 101 they stay below
 # Linux's ephemeral ports.
 _DISCOVERY_PORT, _PORTS_PER_DOMAIN, _LAST_DOMAIN = 7400, 250, 101
-# Not answers but a camera or a node that is still starting.
-_STARTING = {Status.NOT_ACTIVE, Status.NO_IMAGE, Status.STALE_IMAGE}
-
-
-class DemoError(KosmosError):
-    """The demo cannot go on; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One answered question; x0, y0, x1, y1 in pixels, None when there was no box."""
-
-    asked: Asked
-    response: Refer.Response
-    corners_px: tuple[float, float, float, float] | None
-    score: float
-    iou: float
 
 
 def run_demo(seed: int, picture: Path) -> int:
@@ -71,33 +45,43 @@ def run_demo(seed: int, picture: Path) -> int:
     domain = _domain()
     os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
     questions = questions_for(seed, _QUESTIONS)
+    in_words = spoken_for(seed, questions[_DESCRIBED])
     print(f'starting camera and node (ROS_DOMAIN_ID={domain}, scene {seed})', file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix='kosmos_ros_') as logs:
         camera = _Process('tabletop_camera', ['-p', f'seed:={seed}'], Path(logs))
         node = _Process('main', [], Path(logs))
         with camera, node, _client() as client:
-            asker = _Asker(client, [camera, node])
+            asker = Asker(client, [camera, node])
             asker.wait_until_ready(questions[0].expression)
-            answers = [asker.ask(question) for question in questions]
+            found = [asker.refer(question) for question in questions]
+            told = [asker.ask(spoken) for spoken in in_words]
             image = asker.image()
-    _print_table(answers)
-    _draw(image, answers, picture)
+    print_found(found)
+    print_told(told)
+    draw(image, found, told, picture)
     print(f'\npicture: {picture.resolve()}', file=sys.stderr)
-    ok = sum(answer.response.status == Status.OK for answer in answers)
-    hits = sum(answer.iou >= 0.5 for answer in answers)
+    hits = sum(one.is_hit for one in found)
+    known = [right for one in told if (right := one.is_right) is not None]
     summary = {
-        'calls': len(answers),
-        'ok': ok,
+        'calls': len(found),
+        'ok': sum(one.response.status == Status.OK for one in found),
         'iou50': hits,
-        'inference_ms_p50': round(
-            median(answer.response.timing.inference_ms for answer in answers), 2
-        ),
-        'total_ms_p50': round(median(answer.response.timing.total_ms for answer in answers), 2),
-        'engine': answers[0].response.engine,
+        'asks': len(told),
+        'asks_ok': sum(one.result.status == Status.OK for one in told),
+        'asks_known': len(known),
+        'asks_right': sum(known),
+        'inference_ms_p50': _median([one.response.timing.inference_ms for one in found]),
+        'total_ms_p50': _median([one.response.timing.total_ms for one in found]),
+        'engine': found[0].response.engine,
         'image': str(picture.resolve()),
     }
     print(json.dumps(summary), flush=True)
-    return 0 if ok == len(answers) and hits >= _HITS_WANTED else 1
+    answered = (summary['ok'], summary['asks_ok']) == (len(found), len(told))
+    return 0 if answered and hits >= _HITS_WANTED else 1
+
+
+def _median(values_ms: Sequence[float]) -> float:
+    return round(median(values_ms), 2)
 
 
 class _Process:
@@ -156,67 +140,6 @@ def _client() -> Iterator[Node]:
         rclpy.try_shutdown()
 
 
-class _Asker:
-    """Calls `refer` and watches over the processes meanwhile."""
-
-    def __init__(self, node: Node, processes: list[_Process]) -> None:
-        self._node, self._processes = node, processes
-        self._client = node.create_client(Refer, 'refer')
-        self._newest: Image | None = None
-        node.create_subscription(Image, 'image', self._keep, qos_profile_sensor_data)
-
-    def wait_until_ready(self, expression: str) -> None:
-        """Wait for the service, then until it has an active engine and a frame."""
-        deadline = time.monotonic() + _START_S
-        while not self._client.wait_for_service(timeout_sec=0.2):
-            self._check(deadline, 'the service /refer did not appear')
-        while self._call(expression).status in _STARTING:
-            self._check(deadline, 'the node answers, but has no image')
-
-    def ask(self, asked: Asked) -> Answer:
-        """One question about the newest frame."""
-        response = self._call(asked.expression)
-        if not response.detections.detections:
-            return Answer(asked, response, None, 0.0, 0.0)
-        detection = response.detections.detections[0]
-        centre, box = detection.bbox.center.position, detection.bbox
-        x0, y0 = centre.x - box.size_x / 2, centre.y - box.size_y / 2
-        corners = (x0, y0, x0 + box.size_x, y0 + box.size_y)
-        found, truth = (
-            Box.from_pixels(px, CAMERA.width, CAMERA.height) for px in (corners, asked.box_px)
-        )
-        score = detection.results[0].hypothesis.score
-        return Answer(asked, response, corners, score, found.iou(truth))
-
-    def image(self) -> np.ndarray:
-        """The newest frame, uint8[height, width, 3]."""
-        deadline = time.monotonic() + _ANSWER_S
-        while self._newest is None:
-            rclpy.spin_once(self._node, timeout_sec=0.2)
-            self._check(deadline, 'no image came from the camera')
-        return frame_from_msg(self._newest, Limits()).image
-
-    def _keep(self, message: Image) -> None:
-        self._newest = message
-
-    def _call(self, expression: str) -> Refer.Response:
-        future = self._client.call_async(Refer.Request(expression=expression))
-        deadline = time.monotonic() + _ANSWER_S
-        while not future.done():
-            rclpy.spin_once(self._node, timeout_sec=0.2)
-            self._check(deadline, f'no answer to {expression!r}')
-        return future.result()
-
-    def _check(self, deadline: float, what: str) -> None:
-        for process in self._processes:
-            process.check()
-        if time.monotonic() > deadline:
-            raise DemoError(
-                f'{what} in time; processes on this machine must be able to exchange UDP packets '
-                'on the loopback interface (look for a firewall), or choose another ROS_DOMAIN_ID'
-            )
-
-
 def _domain() -> int:
     """The user's ROS_DOMAIN_ID, else one whose discovery port nobody on this machine has
     opened.
@@ -238,33 +161,3 @@ def _domain() -> int:
     raise DemoError(
         'all ROS domains are in use on this machine; stop some ROS processes or set ROS_DOMAIN_ID'
     )
-
-
-def _print_table(answers: list[Answer]) -> None:
-    width = max(len(answer.asked.expression) for answer in answers)
-    figures = f'{"score":>6} {"IoU":>5} {"age ms":>7} {"ms":>6}'
-    print(f'\n{"expression":<{width}}  {"box x0 y0 x1 y1 (px)":<20} {figures}')
-    for answer in answers:
-        timing = answer.response.timing
-        corners = answer.response.message
-        if answer.corners_px:
-            corners = ' '.join(f'{value:4.0f}' for value in answer.corners_px)
-        figures = (
-            f'{answer.score:6.2f} {answer.iou:5.2f} '
-            f'{timing.image_age_ms:7.0f} {timing.total_ms:6.1f}'
-        )
-        print(f'{answer.asked.expression:<{width}}  {corners:<20} {figures}')
-
-
-def _draw(image: np.ndarray, answers: list[Answer], path: Path) -> None:
-    height, width, _ = image.shape
-    annotations = [
-        Annotation(
-            answer.asked.expression,
-            Box.from_pixels(answer.corners_px, width, height),
-            answer.score,
-        )
-        for answer in answers
-        if answer.corners_px
-    ]
-    poster(image, annotations).save(path)

@@ -5,9 +5,13 @@ Camera and demo run in different processes and share nothing but the seed.
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
+from kosmos_ros.model.asking import Ask, Region, Task
+from kosmos_ros.model.boxes import Box
+from kosmos_ros.tabletop.facts import NUMBERS, Facts, indefinite, spelled
 from kosmos_ros.tabletop.language import KINDS, choose, meanings, plainly
 from kosmos_ros.tabletop.pinhole import CAMERA
 from kosmos_ros.tabletop.render import View, render
@@ -29,6 +33,19 @@ class Asked:
     box_px: tuple[float, float, float, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A question with an answer in words, and the true answer; '' where there are many."""
+
+    ask: Ask
+    truth: str
+
+    def is_right(self, text: str) -> bool | None:
+        """Whether an answer is the true one; None where there are many."""
+        return text.lower().strip(' .') == self.truth if self.truth else None
+
+
+@lru_cache(maxsize=1)
 def view_for(seed: int) -> View:
     """The picture of a seed, without sensor noise: a table with at least five things."""
     rng = np.random.default_rng([_STREAM, seed])
@@ -57,3 +74,22 @@ def questions_for(seed: int, count: int) -> list[Asked]:
             text = plainly(meaning)
             asked.setdefault(text, Asked(text, meaning.kind, view.things[meaning.target].box_px))
     return list(asked.values())
+
+
+def spoken_for(seed: int, described: Asked) -> list[Spoken]:
+    """What the demo asks about the view of a seed in words: a caption, how many balls there are,
+    and what the region of one of its expressions shows.
+    """
+    view = view_for(seed)
+    facts = Facts.of(view)
+    (index,) = (i for i, seen in enumerate(view.things) if seen.box_px == described.box_px)
+    balls = sum(seen.thing.shape == 'ball' for seen in view.things)
+    region = Region(Box.from_pixels(described.box_px, view.camera.width, view.camera.height))
+    return [
+        Spoken(Ask(Task.CAPTION, images=1), ''),
+        Spoken(Ask(Task.QUESTION, 'How many balls are there?', images=1), NUMBERS[balls]),
+        Spoken(
+            Ask(Task.DESCRIBE_REGION, images=1, regions=(region,)),
+            indefinite(spelled(facts.full_name(index))),
+        ),
+    ]

@@ -168,13 +168,16 @@ def test_right_answers_pass(vocabulary: Vocabulary, photo: np.ndarray) -> None:
 def test_one_other_token_fails_its_case_alone(
     vocabulary: Vocabulary, photo: np.ndarray, case: Case, place: int
 ) -> None:
-    answer = list(case.expected)
-    answer[place] = 64100
+    answer, inside = list(case.expected), vocabulary.location_cell(case.expected[place])
+    if answer[place] in (64009, 64010) and place:
+        pytest.skip('an engine says nothing else where an object must end')
+    # Another location, or another word: what an engine may say there.
+    answer[place] = 500 if inside is None else 64100
     verdicts, _ = judged(vocabulary, photo, **{case.name.replace(' ', '_'): answer})
     assert [verdict.name for verdict in verdicts if not verdict.passed] == [case.name]
     (failed,) = (verdict for verdict in verdicts if not verdict.passed)
     assert failed.expected == ANSWERS[case.name]
-    assert '<patch_index_0087>' in failed.found
+    assert vocabulary.decode([answer[place]]) in failed.found
 
 
 def test_an_answer_that_ends_early_fails(vocabulary: Vocabulary, photo: np.ndarray) -> None:

@@ -31,9 +31,13 @@ def test_answers_and_draws(seed: int, tmp_path: Path) -> None:
     summary = json.loads(last)
     assert summary['calls'] == summary['ok'] == 6
     assert summary['iou50'] >= 5
+    assert summary['asks'] == summary['asks_ok'] == 3
+    assert 0 <= summary['asks_right'] <= summary['asks_known'] == 2
     assert 0 < summary['inference_ms_p50'] <= summary['total_ms_p50']
     assert summary['image'] == str(picture)
-    assert len(table) >= 7
+    rows = [line.split()[0] for line in table if line]
+    assert len(rows) == 1 + 6 + 1 + 3
+    assert rows[-4:] == ['task', 'caption', 'question', 'describe_region']
     with Image.open(picture) as image:
         assert image.width >= 640
         assert image.height >= 480

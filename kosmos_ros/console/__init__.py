@@ -1,0 +1,1 @@
+"""Questions about picture files, from the command line: without ROS."""
