@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
+from kosmos_ros.engine.base import Finish
 from kosmos_ros.environment import child_environment, is_wheel_home
+from kosmos_ros.errors import Status
+from kosmos_ros.model.asking import Task
 
 # Of vision_msgs 4.1.1. Two nodes understand each other only if these agree.
 VISION_HASHES = {
@@ -59,6 +62,52 @@ STATUSES = (
     'ENGINE_ERROR',
     'SHUTTING_DOWN',
 )
+GOAL = {
+    'task': 'uint8',
+    'text': 'string',
+    'phrases': 'sequence<string>',
+    'camera': 'string',
+    'images': 'sequence<sensor_msgs/Image>',
+    'regions': 'sequence<kosmos_ros_msgs/Region>',
+    'examples': 'sequence<kosmos_ros_msgs/Example>',
+    'conversation_id': 'string',
+    'max_tokens': 'uint32',
+    'beams': 'uint8',
+    'max_image_age': 'builtin_interfaces/Duration',
+    'timeout': 'builtin_interfaces/Duration',
+}
+RESULT = {
+    'status': 'uint8',
+    'message': 'string',
+    'text': 'string',
+    'groundings': 'sequence<kosmos_ros_msgs/PhraseGrounding>',
+    'header': 'std_msgs/Header',
+    'tokens': 'uint32',
+    'finish_reason': 'uint8',
+    'conversation_id': 'string',
+    'timing': 'kosmos_ros_msgs/Timing',
+    'engine': 'string',
+}
+FEEDBACK = {
+    'text': 'string',
+    'groundings': 'sequence<kosmos_ros_msgs/PhraseGrounding>',
+    'tokens_per_second': 'float',
+}
+PARTS = {
+    'Region': {'box': 'vision_msgs/BoundingBox2D', 'phrase': 'string'},
+    'Example': {
+        'image': 'sensor_msgs/Image',
+        'regions': 'sequence<kosmos_ros_msgs/Region>',
+        'text': 'string',
+    },
+    'PhraseGrounding': {
+        'phrase': 'string',
+        'first': 'uint32',
+        'last': 'uint32',
+        'boxes': 'sequence<vision_msgs/BoundingBox2D>',
+        'scores': 'sequence<float>',
+    },
+}
 PARTS_OF_TIME = ('queue_ms', 'preprocess_ms', 'inference_ms', 'total_ms', 'image_age_ms')
 
 
@@ -90,6 +139,34 @@ def test_refer_numbers_its_statuses_from_zero() -> None:
     from kosmos_ros_msgs.srv import Refer
 
     assert [getattr(Refer.Response, name) for name in STATUSES] == list(range(len(STATUSES)))
+
+
+def test_ask_has_the_fields_of_the_contract_in_order() -> None:
+    from kosmos_ros_msgs.action import Ask
+
+    for kind, fields in ((Ask.Goal, GOAL), (Ask.Result, RESULT), (Ask.Feedback, FEEDBACK)):
+        assert list(kind.get_fields_and_field_types().items()) == list(fields.items())
+
+
+@pytest.mark.parametrize('name', PARTS)
+def test_parts_of_ask(name: str) -> None:
+    import kosmos_ros_msgs.msg
+
+    kind = getattr(kosmos_ros_msgs.msg, name)
+    assert list(kind.get_fields_and_field_types().items()) == list(PARTS[name].items())
+
+
+def test_ask_numbers_as_the_code_does() -> None:
+    from kosmos_ros_msgs.action import Ask
+
+    assert {task.name: getattr(Ask.Goal, task.name) for task in Task} == {
+        task.name: task.value for task in Task
+    }
+    for finish in Finish:
+        assert getattr(Ask.Result, f'FINISH_{finish.name}') == finish
+    names = (*STATUSES, 'NO_CONVERSATION')
+    assert [getattr(Ask.Result, name) for name in names] == list(range(len(names)))
+    assert [status.name for status in Status] == list(names)
 
 
 def test_timing_is_in_milliseconds() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from kosmos_ros.errors import Status
+from kosmos_ros.model.asking import Task
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
@@ -19,6 +20,11 @@ def test_parameters_are_those_of_the_node() -> None:
 @pytest.mark.parametrize('status', list(Status)[1:], ids=lambda status: status.name)
 def test_every_status_is_explained(status: Status) -> None:
     assert f'| `{status.name}` |' in README
+
+
+@pytest.mark.parametrize('task', Task, ids=lambda task: task.name)
+def test_every_task_is_explained(task: Task) -> None:
+    assert f'| `{task.name}` {task.value} |' in README
 
 
 def test_files_it_shows_are_there() -> None:

@@ -98,8 +98,8 @@ class Draft:
     :param tokens: how many were generated.
     :param finish: NONE while it goes on.
     :param read: gives what was said; any thread may call it, at any time.
-    :param transcript: gives the conversation with this answer, as long as no further step was
-        made.
+    :param transcript: gives the conversation with this answer, as long as no further step of it
+        was made.
     """
 
     tokens: int

@@ -1,12 +1,11 @@
 """An engine that does what its script says: for tests of everything that calls an engine.
 
-It needs no model and no image of anything.  What it answers depends on the expression, so that a
-test may run many calls at once and still know the answer to each.
+It needs no model and no image of anything.  What it answers depends on the text, so that a test
+may run many calls at once and still know the answer to each.
 """
 
-import builtins
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 import json
 from pathlib import Path
 import threading
@@ -14,45 +13,41 @@ import time
 
 import numpy as np
 
-from kosmos_ros import errors
-from kosmos_ros.engine.base import Image, ImageContext, Located
-from kosmos_ros.errors import EngineFileError
+from kosmos_ros.engine.base import (
+    Answer,
+    Draft,
+    Finish,
+    Image,
+    ImageContext,
+    Located,
+    PhraseGrounding,
+    Transcript,
+)
+from kosmos_ros.engine.script import Act, Speech, act_from, speech_from
+from kosmos_ros.errors import BadExpression, EngineFileError
 from kosmos_ros.limits import Limits
-from kosmos_ros.model.boxes import Box
+from kosmos_ros.model.asking import Ask, Region, Task, cleaned
+from kosmos_ros.model.boxes import Box, encode_box
 from kosmos_ros.model.expressions import check_expression
+from kosmos_ros.model.prompts import check_task, mentions
 
-MIDDLE = Located(Box(0.25, 0.25, 0.75, 0.75), 0.9)
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """What the fake does when it is asked for one expression.
-
-    :param boxes: the answers, best first; `top_k` of them are given.
-    :param latency_s: how long it takes, asleep like a thread that waits for a GPU.
-    :param burn_s: how long it takes, computing in Python.
-    :param failure: raised instead of an answer.
-    :param hangs: never ends, until `FakeEngine.release` is set.
-    :param colour: answer with the box around all pixels of about this RGB colour instead of
-        `boxes`, so that a test sees which pixels have arrived here.
-    """
-
-    boxes: Sequence[Located] = (MIDDLE,)
-    latency_s: float = 0.0
-    burn_s: float = 0.0
-    failure: BaseException | None = None
-    hangs: bool = False
-    colour: tuple[int, int, int] | None = None
+# As many as are usual, and as many as there is room for.
+_TOKENS, _POSITIONS = 128, 2048
 
 
 @dataclass(slots=True)
 class Calls:
-    """What the fake was asked, in order."""
+    """What the fake was asked, in order.
+
+    :param order: what it did: 'encode', 'locate', 'step'.
+    """
 
     checked: list[str] = field(default_factory=list)
     encoded: list[Image] = field(default_factory=list)
     located: list[tuple[str, ...]] = field(default_factory=list)
     top_k: list[int] = field(default_factory=list)
+    asked: list[Ask] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
     closed: int = 0
 
 
@@ -63,6 +58,8 @@ class FakeEngine:
     :param otherwise: what to do for all other expressions.
     :param steps: what to do at the first, second, ... `locate`, before `acts` is looked at.
     :param encode: what looking at an image costs, or how it fails.
+    :param speeches: what to say, by text, or by the task's name where there is no text.
+    :param speech: what to say to all other questions.
     :param remarks: what to say about how it was loaded.
     """
 
@@ -72,6 +69,8 @@ class FakeEngine:
         otherwise: Act | None = None,
         steps: Sequence[Act] = (),
         encode: Act | None = None,
+        speeches: Mapping[str, Speech] | None = None,
+        speech: Speech | None = None,
         name: str = 'fake',
         limits: Limits | None = None,
         remarks: Sequence[str] = (),
@@ -85,6 +84,8 @@ class FakeEngine:
         self._otherwise = otherwise or Act()
         self._steps = list(steps)
         self._encode = encode or Act()
+        self._speeches = dict(speeches or {})
+        self._speech = speech or Speech()
         self._limits = limits or Limits()
         self._thread = threading.Lock()
 
@@ -93,11 +94,12 @@ class FakeEngine:
         cls, path: Path, report: Callable[[str], None] = lambda line: None
     ) -> 'FakeEngine':
         """Read a script: JSON with `name`, `remarks`, `progress`, `load_s`, `acts` (by
-        expression), `otherwise`, `steps` and `encode`.
+        expression), `otherwise`, `steps`, `encode`, `speeches` (by text or task) and `speech`.
 
         An act has the fields of `Act`; `boxes` are lists of x0, y0, x1, y1, score, and `failure`
-        is 'ClassName: text', a class of `kosmos_ros.errors` or of Python.  `progress` is a list
-        of [line, seconds]: what to report while it loads, and how long to sleep after each line.
+        is 'ClassName: text', a class of `kosmos_ros.errors` or of Python.  A speech has the fields
+        of `Speech`, its `words` in one text.  `progress` is a list of [line, seconds]: what to
+        report while it loads, and how long to sleep after each line.
 
         :param report: is given the lines of `progress`.
         :raises EngineFileError: when the file cannot be read or means nothing.
@@ -109,10 +111,12 @@ class FakeEngine:
                 time.sleep(seconds)
             time.sleep(script.get('load_s', 0.0))
             return cls(
-                {text: _act(words) for text, words in script.get('acts', {}).items()},
-                _act(script.get('otherwise', {})),
-                [_act(words) for words in script.get('steps', [])],
-                _act(script.get('encode', {})),
+                {text: act_from(words) for text, words in script.get('acts', {}).items()},
+                act_from(script.get('otherwise', {})),
+                [act_from(words) for words in script.get('steps', [])],
+                act_from(script.get('encode', {})),
+                {text: speech_from(words) for text, words in script.get('speeches', {}).items()},
+                speech_from(script.get('speech', {})),
                 script.get('name', 'fake'),
                 remarks=script.get('remarks', ()),
             )
@@ -135,6 +139,7 @@ class FakeEngine:
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f'an image has the shape [height, width, 3], not {image.shape}')
         with self._alone():
+            self.calls.order.append('encode')
             self.calls.encoded.append(image)
             self._play(self._encode)
         return ImageContext(image)
@@ -143,12 +148,42 @@ class FakeEngine:
         self, context: ImageContext, expressions: Sequence[str], top_k: int = 1
     ) -> list[tuple[Located, ...]]:
         """See `Engine.locate`."""
-        if not isinstance(context.prefix, np.ndarray):
-            raise TypeError('this context was made by another engine')
+        _check_context(context)
         with self._alone():
+            self.calls.order.append('locate')
             self.calls.located.append(tuple(expressions))
             self.calls.top_k.append(top_k)
-            return [self._answer(context.prefix, text)[:top_k] for text in expressions]
+            return [self._answer(context.seen, text)[:top_k] for text in expressions]  # type: ignore[arg-type]
+
+    def check_ask(self, ask: Ask, past: Transcript | None = None) -> None:
+        """See `Engine.check_ask`.
+
+        :raises TypeError: when something is of another type than is promised.
+        """
+        _check_types(ask, past)
+        ask = cleaned(ask, self._limits)
+        check_task(ask)
+        mentions(ask.text, ask.phrases)
+        for regions in (ask.regions, *(example.regions for example in ask.examples)):
+            _check_regions(regions)
+        used = 0 if past is None else len(past.ids)
+        if used + ask.max_tokens > _POSITIONS:
+            raise BadExpression(
+                f'There is room for {_POSITIONS} tokens, {used} of which are used; '
+                f'max_tokens is {ask.max_tokens}.'
+            )
+
+    def ask(
+        self, ask: Ask, contexts: Sequence[ImageContext], past: Transcript | None = None
+    ) -> Iterator[Draft]:
+        """See `Engine.ask`.  The first step reads the prompt; then each says one word."""
+        self.check_ask(ask, past)
+        for context in contexts:
+            _check_context(context)
+        if len(contexts) != ask.images + len(ask.examples):
+            raise ValueError(f'{len(contexts)} images were given for {ask}')
+        self.calls.asked.append(ask)
+        return self._say(ask, Transcript(()) if past is None else past, contexts)
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -161,6 +196,48 @@ class FakeEngine:
         if act.colour is not None:
             return _coloured(image, act.colour)
         return tuple(act.boxes)
+
+    def _say(
+        self, ask: Ask, past: Transcript, contexts: Sequence[ImageContext]
+    ) -> Iterator[Draft]:
+        speech = self._speeches.get(ask.text or ask.task.name, self._speech)
+        most = ask.max_tokens or _TOKENS
+        number = len(self.calls.asked) - 1
+        before = '+'.join(self.calls.asked[one].text for one in past.ids if one >= 0)
+        steps = self.calls.order.count('step')
+        words = [word.format(before=before, steps=steps) for word in speech.words]
+        said: list[str] = []
+
+        def draft(finish: Finish) -> Draft:
+            told = tuple(said)
+
+            def transcript() -> Transcript:
+                if len(told) < len(said):
+                    raise RuntimeError('a transcript was asked for after a further step')
+                if ask.task is not Task.CHAT:
+                    raise ValueError('this task is no part of a conversation')
+                ids = (*past.ids, number, *range(-1, -len(told) - 1, -1))
+                return Transcript(ids, (*past.images, *contexts), object(), speech.nbytes)
+
+            return Draft(len(told), finish, lambda: _answer_of(told, speech.boxes), transcript)
+
+        self._step(speech, said)
+        yield draft(Finish.NONE)
+        finish = Finish.NONE
+        while finish is Finish.NONE:
+            self._step(speech, said)
+            said.append(words[len(said) % len(words)])
+            if len(said) == len(words) and not speech.endless:
+                finish = Finish.END
+            elif len(said) == most:
+                finish = Finish.LENGTH
+            yield draft(finish)
+
+    def _step(self, speech: Speech, said: Sequence[str]) -> None:
+        quiet = replace(speech.act, failure=None, hangs=False)
+        with self._alone():
+            self.calls.order.append('step')
+            self._play(speech.act if len(said) == speech.after else quiet)
 
     def _play(self, act: Act) -> None:
         self.entered.set()
@@ -208,22 +285,35 @@ def _coloured(image: Image, colour: tuple[int, int, int]) -> tuple[Located, ...]
     return (Located(box, float(near.mean())),)
 
 
-def _act(words: dict[str, object]) -> Act:
-    """
-    :raises ValueError, TypeError: when a word is unknown or has a senseless value.
-    """
-    changed = dict(words)
-    if 'boxes' in words:
-        rows = np.asarray(words['boxes'], float).reshape(-1, 5).tolist()
-        changed['boxes'] = tuple(Located(Box(*row[:4]), row[4]) for row in rows)
-    if 'failure' in words:
-        changed['failure'] = _failure(str(words['failure']))
-    return Act(**changed)  # type: ignore[arg-type]
+def _check_types(ask: object, past: object) -> None:
+    if not isinstance(ask, Ask) or not isinstance(ask.task, Task):
+        raise TypeError(f'a question is an Ask, not {ask!r:.80}')
+    for one in (ask.phrases, ask.regions, ask.examples):
+        if not isinstance(one, tuple):
+            raise TypeError(f'phrases, regions and examples are tuples, not {one!r:.80}')
+    if past is not None and not isinstance(past, Transcript):
+        raise TypeError(f'a conversation is a Transcript, not {past!r:.80}')
 
 
-def _failure(text: str) -> BaseException:
-    name, _, message = text.partition(': ')
-    kind = getattr(errors, name, None) or getattr(builtins, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-        raise ValueError(f'{name!r} is not an exception')
-    return kind(message)
+def _check_regions(regions: Sequence[Region]) -> None:
+    for region in regions:
+        try:
+            encode_box(region.box_in_image)
+        except ValueError as error:
+            raise BadExpression(f'A region cannot be used: {error}.') from None
+
+
+def _check_context(context: object) -> None:
+    if not isinstance(context, ImageContext) or not isinstance(context.seen, np.ndarray):
+        raise TypeError('this context was made by another engine')
+
+
+def _answer_of(said: Sequence[str], boxes: Mapping[str, Sequence[Located]]) -> Answer:
+    groundings, begin = [], 0
+    for word in said:
+        if word in boxes:
+            groundings.append(
+                PhraseGrounding(word, (begin, begin + len(word)), tuple(boxes[word]))
+            )
+        begin += len(word) + 1
+    return Answer(' '.join(said), tuple(groundings))

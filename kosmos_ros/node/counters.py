@@ -14,23 +14,34 @@ class Counters:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._answers: Counter[Status] = Counter()
+        self._asks: Counter[Status] = Counter()
         self._totals_ms: deque[float] = deque(maxlen=_WINDOW)
         self._failures_in_a_row = 0
         self._last_failure = ''
 
     def count(self, status: Status, message: str, total_ms: float) -> None:
-        """An answer has been given."""
+        """A call has been answered."""
         with self._lock:
             self._answers[status] += 1
             if status in (Status.OK, Status.NO_MATCH):
                 self._totals_ms.append(total_ms)
-                self._failures_in_a_row = 0
-            elif status is Status.ENGINE_ERROR:
-                self._fail(message)
+            self._judge(status, message)
+
+    def count_ask(self, status: Status, message: str) -> None:
+        """A goal of the action has its result."""
+        with self._lock:
+            self._asks[status] += 1
+            self._judge(status, message)
 
     def fail(self, message: str) -> None:
         """Something has failed for which nobody waited."""
         with self._lock:
+            self._fail(message)
+
+    def _judge(self, status: Status, message: str) -> None:
+        if status in (Status.OK, Status.NO_MATCH):
+            self._failures_in_a_row = 0
+        elif status is Status.ENGINE_ERROR:
             self._fail(message)
 
     def _fail(self, message: str) -> None:
@@ -39,9 +50,15 @@ class Counters:
 
     @property
     def answers(self) -> dict[Status, int]:
-        """How often each status was the answer."""
+        """How often each status was the answer to a call."""
         with self._lock:
             return dict(self._answers)
+
+    @property
+    def asks(self) -> dict[Status, int]:
+        """How often each status was the result of a goal."""
+        with self._lock:
+            return dict(self._asks)
 
     @property
     def failures_in_a_row(self) -> int:

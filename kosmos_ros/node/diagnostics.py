@@ -30,12 +30,17 @@ def diagnostics_from(
     max_image_age_s: float,
     counters: Counters,
 ) -> DiagnosticArray:
-    """One status each for the engine, every camera, and the calls; the stamp is left to set.
+    """One status each for the engine, the calls, the goals, and every camera; the stamp is left to
+    set.
 
     :param progress: the latest line of an engine that is being loaded; empty at other times.
     """
     name = room.engine.name if room is not None and not why_not_active else ''
-    statuses = [_engine(why_not_active, progress, room, counters), _calls(room, counters)]
+    statuses = [
+        _engine(why_not_active, progress, room, counters),
+        _calls(room, counters),
+        _asks(room, counters),
+    ]
     if not why_not_active:
         statuses += [_camera(camera, max_image_age_s) for camera in cameras]
     for status in statuses:
@@ -100,6 +105,16 @@ def _calls(room: EngineRoom | None, counters: Counters) -> DiagnosticStatus:
     for percent in (50, 95, 99):
         values[f'total_ms_p{percent}'] = f'{counters.total_ms(percent / 100):.1f}'
     return _status('calls', OK, f'{sum(answers.values())} answered', values)
+
+
+def _asks(room: EngineRoom | None, counters: Counters) -> DiagnosticStatus:
+    asks = counters.asks
+    values: dict[str, object] = {status.name: asks.get(status, 0) for status in Status}
+    values['under_way'] = room.worker.under_way if room else 0
+    values['conversations'] = room.conversations.count if room else 0
+    kept_bytes = room.conversations.nbytes if room else 0
+    values['conversations_mib'] = f'{kept_bytes / 2**20:.1f}'
+    return _status('asks', OK, f'{sum(asks.values())} answered', values)
 
 
 def _status(

@@ -67,3 +67,25 @@ class Frame:
     def height(self) -> int:
         """Pixels down."""
         return int(self.image.shape[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """What is remembered of a picture whose pixels have gone: what boxes about it need.
+
+    :param shot: its message without data.
+    """
+
+    shot: Shot
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, shot: Shot, frame: Frame) -> 'Scene':
+        """The memory of a picture."""
+        return cls(Shot(ImageMsg(header=frame.header), shot.received), frame.width, frame.height)
+
+    @property
+    def header(self) -> Header:
+        """The picture's."""
+        return self.shot.message.header

@@ -21,6 +21,7 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 from vision_msgs.msg import (
+    BoundingBox2D,
     Detection2D,
     Detection2DArray,
     Detection3DArray,
@@ -30,6 +31,7 @@ from vision_msgs.msg import (
 from kosmos_ros.engine.base import Image, Located
 from kosmos_ros.errors import BadImage, EngineError
 from kosmos_ros.limits import Limits
+from kosmos_ros.model.boxes import Box
 from kosmos_ros.model.expressions import quoted
 from kosmos_ros.node.frame import Frame
 
@@ -180,7 +182,7 @@ def check_located(located: Sequence[Located]) -> list[Located]:
                 f'The engine gave {one}, which is no box with a score; '
                 'run `kosmos_ros engine verify` on it.'
             )
-    inside = (Located(one.box_in_image.clipped(), min(one.score, 1.0)) for one in located)
+    inside = (Located(one.box_in_image.clipped(), min(float(one.score), 1.0)) for one in located)
     return [one for one in inside if one.box_in_image.is_valid]
 
 
@@ -192,6 +194,16 @@ def detections_from(findings: Sequence[Finding], frame: Frame) -> Detection2DArr
     return Detection2DArray(
         header=frame.header, detections=[_detection(finding, frame) for finding in findings]
     )
+
+
+def bounding_box(box: Box, width: int, height: int) -> BoundingBox2D:
+    """A box in pixels of an image of this size."""
+    message = BoundingBox2D()
+    # The generated C code ends the process at any number but a float, also at one of NumPy's.
+    message.center.position.x = float((box.x0 + box.x1) / 2 * width)
+    message.center.position.y = float((box.y0 + box.y1) / 2 * height)
+    message.size_x, message.size_y = float(box.width * width), float(box.height * height)
+    return message
 
 
 def no_detections_3d(header: Header) -> Detection3DArray:
@@ -233,12 +245,8 @@ def one_line(text: str, at_most: int = 400) -> str:
 
 
 def _detection(finding: Finding, frame: Frame) -> Detection2D:
-    box = finding.located.box_in_image
-    detection = Detection2D(header=frame.header)
-    detection.bbox.center.position.x = (box.x0 + box.x1) / 2 * frame.width
-    detection.bbox.center.position.y = (box.y0 + box.y1) / 2 * frame.height
-    detection.bbox.size_x = box.width * frame.width
-    detection.bbox.size_y = box.height * frame.height
+    box = bounding_box(finding.located.box_in_image, frame.width, frame.height)
+    detection = Detection2D(header=frame.header, bbox=box)
     hypothesis = ObjectHypothesisWithPose()
     hypothesis.hypothesis.class_id = finding.expression
     hypothesis.hypothesis.score = finding.located.score

@@ -1,6 +1,6 @@
 """The node: a managed one that puts the parts together."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import threading
 import time
@@ -19,10 +19,11 @@ from sensor_msgs.msg import CameraInfo
 from kosmos_ros.errors import KosmosError, NotActive, ShuttingDown
 from kosmos_ros.limits import Limits
 from kosmos_ros.node import parameters
+from kosmos_ros.node.asking import Asking
 from kosmos_ros.node.camera import Camera
 from kosmos_ros.node.counters import Counters
 from kosmos_ros.node.diagnostics import diagnostics_from
-from kosmos_ros.node.frame import Instant, Shot
+from kosmos_ros.node.frame import Frame, Instant, Shot
 from kosmos_ros.node.guard import never_raises
 from kosmos_ros.node.messages import Finding, one_line
 from kosmos_ros.node.parameters import Settings
@@ -40,7 +41,7 @@ _LOG_EVERY_S = 5.0
 
 
 class KosmosNode(LifecycleNode):  # type: ignore[misc]
-    """Answers `refer` in every lifecycle state, with boxes while it is active.
+    """Answers `refer` and `ask` in every lifecycle state, with boxes while it is active.
 
     :param ask_end: asks for the end of the process, with an exit code; returns at once.
     :raises rclpy.exceptions.ParameterException: when a parameter from outside is refused.
@@ -57,7 +58,10 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         self._standing: Standing | None = None
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
-        self.limits = dataclasses.replace(Limits(), max_waiting=self.settings.max_waiting)
+        settings = self.settings
+        self.limits = dataclasses.replace(
+            Limits(), max_waiting=settings.max_waiting, max_asks=settings.max_asks
+        )
         self._announced: tuple[str, ...] = ()
         self._announcing = threading.Lock()
         self._counters = Counters()
@@ -72,6 +76,7 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
             callback_group=ReentrantCallbackGroup(),
         )
         send_until_heard(refer, self.get_logger().warning)
+        self.asking = Asking(self, self, self.limits, self._counters)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_timer(
             1.0,
@@ -80,7 +85,7 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
 
-    # What the service needs of its host.
+    # What the service and the action need of their host.
 
     @property
     def settings(self) -> Settings:
@@ -101,9 +106,9 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         """How old a message is."""
         return shot.age_s(now, self.get_clock().ros_time_is_active)
 
-    def show(self, sight: Sight, findings: list[Finding], camera: Camera | None) -> None:
+    def show(self, frame: Frame, findings: Sequence[Finding], camera: Camera | None) -> None:
         """Publish the answer to a call."""
-        self._publishing.publish(findings, sight.frame, _info(camera))
+        self._publishing.publish(findings, frame, _info(camera))
 
     def log_failure(self, what: str, error: BaseException) -> None:
         """Write down a failure: in full if it is not one of ours, not oftener than every 5 s."""
@@ -209,10 +214,12 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         :return: False when the engine did not come back in time.
         """
         self.service.close()
+        self.asking.close()
         room = self.room or self._opening
         error = ShuttingDown('The node is shutting down; call again when it is back.')
         ended = room.close(error, timeout_s) if room is not None else True
         self.service.wait_until_idle(timeout_s)
+        self.asking.wait_until_idle(timeout_s)
         self._publishing.close()
         return ended
 

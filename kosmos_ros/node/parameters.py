@@ -103,6 +103,30 @@ TABLE = (
         'Calls that may wait while another is being answered; one more is BUSY at once.',
         low=1, high=64,
     ),
+    Row(
+        'max_asks', _LIMITS.max_asks, 'at start',
+        'Goals of the action ask that may be under way at once; one more is BUSY at once.',
+        low=1, high=64,
+    ),
+    Row(
+        'ask_timeout', 60.0, 'at any time',
+        'Seconds within which goals that do not say otherwise are answered.',
+        low=0.001, high=_LIMITS.max_ask_timeout_s,
+    ),
+    Row(
+        'max_conversations', 16, 'before configure',
+        'Conversations that are kept; the least recently used go first.', low=1, high=1000,
+    ),
+    Row(
+        'conversation_age', 600.0, 'before configure',
+        'Seconds after which a conversation that nobody goes on with is forgotten.',
+        low=0.001, high=86400.0,
+    ),
+    Row(
+        'conversation_memory', 512, 'before configure',
+        'MiB of keys and values kept between turns; those of older turns are computed again.',
+        low=0, high=100_000,
+    ),
     Row('autostart', True, 'at start', 'Configure and activate without being told to.'),
 )  # fmt: skip
 _ROWS = {row.name: row for row in TABLE}
@@ -125,6 +149,11 @@ class Settings:
     max_image_age: float
     timeout: float
     max_waiting: int
+    max_asks: int
+    ask_timeout: float
+    max_conversations: int
+    conversation_age: float
+    conversation_memory: int
     autostart: bool
 
 

@@ -16,11 +16,12 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from kosmos_ros.node.node import KosmosNode
-from kosmos_ros.node.replies import notice_dropped_answers
+from kosmos_ros.node.replies import notice_dropped_answers, send_action_answers_until_heard
 
-# Besides one thread for each call that waits or is being answered: some for calls that are
-# refused, images, parameters, transitions and diagnostics, so that none of these ever waits.
-_SPARE_THREADS = 5
+# Besides one thread for each call and each goal that waits or is being answered: some for those
+# that are refused, images, parameters, transitions and diagnostics, so that none of these ever
+# waits.
+_SPARE_THREADS = 7
 # `ros2 launch` sends the next signal after five seconds.
 _END_S, _AT_THE_LATEST_S = 1.5, 4.5
 RCLError = rclpy_implementation.RCLError
@@ -32,6 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     end = _End()
     notice_dropped_answers()
+    send_action_answers_until_heard(get_logger('kosmos').warning)
     # rclpy's own handlers would close the context at once, and no waiting call could be answered
     # any more.
     rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
@@ -41,7 +43,8 @@ def run(arguments: Sequence[str]) -> int:
         print(f'kosmos_node: {error}', file=sys.stderr)
         rclpy.try_shutdown()
         return 2
-    executor = MultiThreadedExecutor(num_threads=node.limits.max_waiting + 1 + _SPARE_THREADS)
+    waiting = node.limits.max_waiting + 1 + node.limits.max_asks
+    executor = MultiThreadedExecutor(num_threads=waiting + _SPARE_THREADS)
     executor.add_node(node)
     enough: Future = Future()
     spinning = threading.Thread(

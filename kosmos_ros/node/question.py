@@ -40,7 +40,7 @@ def question_from(request: Refer.Request, settings: Settings, limits: Limits) ->
         raise BadExpression(
             f'max_results is {request.max_results}; at most {limits.max_results} are given.'
         )
-    timeout_s = _seconds(request.timeout, 'timeout', settings.timeout)
+    timeout_s = seconds_from(request.timeout, 'timeout', settings.timeout)
     if timeout_s > limits.max_timeout_s:
         raise BadExpression(
             f'timeout is {timeout_s:g} s; at most {limits.max_timeout_s:g} s are allowed.'
@@ -52,12 +52,18 @@ def question_from(request: Refer.Request, settings: Settings, limits: Limits) ->
         image=image if image.data or image.width or image.height else None,
         score_threshold=threshold,
         max_results=request.max_results or 1,
-        max_image_age_s=_seconds(request.max_image_age, 'max_image_age', settings.max_image_age),
+        max_image_age_s=seconds_from(
+            request.max_image_age, 'max_image_age', settings.max_image_age
+        ),
         timeout_s=timeout_s,
     )
 
 
-def _seconds(duration: Duration, name: str, default: float) -> float:
+def seconds_from(duration: Duration, name: str, default: float) -> float:
+    """A duration of a request; zero becomes the default.
+
+    :raises BadExpression: when it is negative.
+    """
     seconds = duration.sec + duration.nanosec * 1e-9
     if not math.isfinite(seconds) or duration.sec < 0:
         raise BadExpression(f'{name} is {seconds:g} s; it must not be negative (0: the default).')

@@ -6,6 +6,7 @@ DDS repeats its announcements every three seconds, so the answer is sent again u
 """
 
 from collections.abc import Callable
+from functools import partial
 import threading
 import time
 import warnings
@@ -26,15 +27,22 @@ def send_until_heard(service: Service, report: Callable[[str], None]) -> None:
     :param report: told when a caller was not found at all.
     """
     send = service.send_response
+    service.send_response = lambda response, header: _insist(
+        partial(send, response, header), report
+    )
 
-    def send_response(response: object, header: object) -> None:
-        deadline = time.monotonic() + _FOUND_WITHIN_S
-        while not _is_sent(send, response, header):
-            if time.monotonic() > deadline:
-                report('an answer could not be delivered: its caller was not found, or is gone')
-                return
 
-    service.send_response = send_response
+def send_action_answers_until_heard(
+    report: Callable[[str], None], kind: type = rclpy_implementation.ActionServer
+) -> None:
+    """The same for the three services of every action.
+
+    For the whole process, once, at its start.  An action's answers are sent under a lock that the
+    executor needs, too, so only the first try is made there, and the others in a thread of their
+    own.  Nothing is raised either: rclpy would forget a goal whose acceptance could not be sent.
+    """
+    for name in ('send_goal_response', 'send_cancel_response', 'send_result_response'):
+        setattr(kind, name, _patient(getattr(kind, name), report))
 
 
 def notice_dropped_answers() -> None:
@@ -57,10 +65,38 @@ def notice_dropped_answers() -> None:
     warnings.filterwarnings('always', _DROPPED, RuntimeWarning)
 
 
-def _is_sent(send: Callable[[object, object], None], response: object, header: object) -> bool:
+def _patient(
+    send: Callable[[object, object, object], None], report: Callable[[str], None]
+) -> Callable[[object, object, object], None]:
+    def send_response(handle: object, header: object, response: object) -> None:
+        once = partial(send, handle, header, response)
+        try:
+            if not _is_sent(once):
+                threading.Thread(target=insist, args=(once,), name='replies', daemon=True).start()
+        except rclpy_implementation.RCLError as error:
+            report(f'an answer could not be sent: {error}')
+
+    def insist(once: Callable[[], None]) -> None:
+        try:
+            _insist(once, report)
+        except rclpy_implementation.RCLError as error:
+            report(f'an answer could not be sent: {error}')
+
+    return send_response
+
+
+def _insist(send: Callable[[], None], report: Callable[[str], None]) -> None:
+    deadline = time.monotonic() + _FOUND_WITHIN_S
+    while not _is_sent(send):
+        if time.monotonic() > deadline:
+            report('an answer could not be delivered: its caller was not found, or is gone')
+            return
+
+
+def _is_sent(send: Callable[[], None]) -> bool:
     _this_thread.dropped = False
     try:
-        send(response, header)
+        send()
     # Older versions of rclpy raise where newer ones warn.
     except rclpy_implementation.RCLError as error:
         if 'client will not receive response' not in str(error):

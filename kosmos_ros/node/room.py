@@ -9,7 +9,8 @@ from kosmos_ros.engine.base import Engine, ImageContext, Located
 from kosmos_ros.engine.load import load_engine
 from kosmos_ros.errors import KosmosError
 from kosmos_ros.limits import Limits
-from kosmos_ros.node.frame import Frame, Shot
+from kosmos_ros.node.conversations import Conversations
+from kosmos_ros.node.frame import Frame, Scene, Shot
 from kosmos_ros.node.messages import check_located, frame_from
 from kosmos_ros.node.parameters import Settings
 from kosmos_ros.node.worker import Worker
@@ -25,6 +26,15 @@ class Sight:
     inference_s: float
 
 
+@dataclass(slots=True, eq=False)
+class View:
+    """A picture that has been read; it is encoded when somebody asks about it."""
+
+    shot: Shot
+    frame: Frame
+    context: ImageContext | None = None
+
+
 class EngineRoom:
     """Made when the node is configured, closed when it is cleaned up.
 
@@ -32,12 +42,11 @@ class EngineRoom:
     """
 
     def __init__(self, limits: Limits, report: Callable[[BaseException], None]) -> None:
-        self.worker = Worker(limits.max_waiting, report)
+        self.worker = Worker(limits.max_waiting, limits.max_asks, report)
         self._limits = limits
         self._engine: Engine | None = None
-        self._shot: Shot | None = None
-        self._frame: Frame | None = None
-        self._context: ImageContext | None = None
+        self._conversations: Conversations[Scene] | None = None
+        self._view: View | None = None
 
     def load(self, settings: Settings, report: Callable[[str], None]) -> None:
         """Load an engine in the thread that will use it.
@@ -56,14 +65,47 @@ class EngineRoom:
                 report=report,
             )
 
+        self._conversations = Conversations(
+            settings.max_conversations,
+            settings.conversation_age,
+            settings.conversation_memory << 20,
+        )
         self._engine = self.worker.call(load, timeout_s=None).value
 
     @property
     def engine(self) -> Engine:
-        """The loaded engine; its name and `check_expression` are for every thread."""
+        """The loaded engine; its name, `check_expression` and `check_ask` are for every thread."""
         if self._engine is None:
             raise RuntimeError('the engine has not been loaded')
         return self._engine
+
+    @property
+    def conversations(self) -> Conversations[Scene]:
+        """What was said with this engine."""
+        if self._conversations is None:
+            raise RuntimeError('the engine has not been loaded')
+        return self._conversations
+
+    def read(self, shot: Shot) -> View:
+        """Decode a picture.
+
+        :raises BadImage: when the message cannot be read.
+        """
+        return View(shot, frame_from(shot.message, self._limits))
+
+    def view(self, shot: Shot) -> View:
+        """The same, and once for all who look at it; only for work in the worker's thread."""
+        if self._view is None or shot is not self._view.shot:
+            # Forgotten first: two pictures need not be in memory at once.
+            self._view = None
+            self._view = self.read(shot)
+        return self._view
+
+    def context(self, view: View) -> ImageContext:
+        """What the engine sees in it; only for work in the worker's thread."""
+        if view.context is None:
+            view.context = self.engine.encode_image(view.frame.image)
+        return view.context
 
     def look(self, shot: Shot, expressions: Sequence[str], top_k: int) -> Sight:
         """Find expressions in an image; only for work in the worker's thread.
@@ -72,20 +114,11 @@ class EngineRoom:
         :raises EngineError: when the engine's answer is none.
         """
         begin = time.monotonic()
-        if shot is not self._shot:
-            # Forgotten first: a failure below must not leave another frame's context here.
-            self._shot = self._frame = self._context = None
-            self._frame = frame_from(shot.message, self._limits)
-            self._shot = shot
-        frame = self._frame
-        if frame is None:
-            raise RuntimeError('a frame that was read has gone')
+        view = self.view(shot)
         ready = time.monotonic()
-        if self._context is None:
-            self._context = self.engine.encode_image(frame.image)
-        answers = self.engine.locate(self._context, expressions, top_k)
+        answers = self.engine.locate(self.context(view), expressions, top_k)
         located = [check_located(answer) for answer in answers]
-        return Sight(frame, located, ready - begin, time.monotonic() - ready)
+        return Sight(view.frame, located, ready - begin, time.monotonic() - ready)
 
     def close(self, error: KosmosError, timeout_s: float) -> bool:
         """Answer everybody who waits with `error`, close the engine, end the thread.

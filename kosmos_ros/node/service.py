@@ -1,17 +1,17 @@
 """The service `refer`: exactly one answer to each call, in bounded time, whatever happens."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import threading
 import time
-from typing import Protocol
 
 from kosmos_ros_msgs.srv import Refer
 
-from kosmos_ros.errors import KosmosError, NoImage, NoMatch, NotActive, ShuttingDown, Status
+from kosmos_ros.errors import KosmosError, NoMatch, ShuttingDown, Status
 from kosmos_ros.limits import Limits
 from kosmos_ros.node.camera import Camera
 from kosmos_ros.node.counters import Counters
-from kosmos_ros.node.frame import Instant, Shot
+from kosmos_ros.node.frame import Shot
+from kosmos_ros.node.host import Host, active_room, camera_named
 from kosmos_ros.node.messages import (
     Finding,
     detections_from,
@@ -20,36 +20,8 @@ from kosmos_ros.node.messages import (
     timing_message,
 )
 from kosmos_ros.node.overlap import distinct, wanted_top_k
-from kosmos_ros.node.parameters import Settings
 from kosmos_ros.node.question import Question, question_from
-from kosmos_ros.node.room import EngineRoom, Sight
-
-
-class Host(Protocol):
-    """What the service needs of the node."""
-
-    cameras: Mapping[str, Camera]
-    room: EngineRoom | None
-
-    @property
-    def settings(self) -> Settings:
-        """The present values of the parameters."""
-
-    @property
-    def why_not_active(self) -> str:
-        """Why calls cannot be answered now; empty when they can."""
-
-    def now(self) -> Instant:
-        """This moment."""
-
-    def age_s(self, shot: Shot, now: Instant) -> float:
-        """How old a message is."""
-
-    def show(self, sight: Sight, findings: list[Finding], camera: Camera | None) -> None:
-        """Publish an answer."""
-
-    def log_failure(self, what: str, error: BaseException) -> None:
-        """Write down what no caller should have to read."""
+from kosmos_ros.node.room import Sight
 
 
 class ReferService:
@@ -101,9 +73,7 @@ class ReferService:
     def _answer(self, request: Refer.Request, response: Refer.Response, arrived_s: float) -> None:
         if self._closed:
             raise ShuttingDown('The node is shutting down; call again when it is back.')
-        host, room = self._host, self._host.room
-        if room is None or host.why_not_active:
-            raise NotActive(f'The node is not active: {host.why_not_active or "no engine"}.')
+        host, room = self._host, active_room(self._host)
         response.engine = room.engine.name
         question = question_from(request, host.settings, self._limits)
         room.engine.check_expression(question.expression)
@@ -132,7 +102,7 @@ class ReferService:
             total_s=0.0,
             image_age_s=age_s,
         )
-        host.show(sight, findings, camera)
+        host.show(sight.frame, findings, camera)
         if not findings:
             raise NoMatch(_why_no_match(question, sight))
         response.status = Status.OK
@@ -143,12 +113,7 @@ class ReferService:
         if question.image is not None:
             shot = Shot(question.image, self._host.now())
             return lambda: shot, None
-        cameras = self._host.cameras
-        if question.camera and question.camera not in cameras:
-            raise NoImage(
-                f'There is no camera {question.camera[:60]!r}; there is {", ".join(cameras)}.'
-            )
-        camera = cameras[question.camera or next(iter(cameras))]
+        camera = camera_named(self._host, question.camera)
         return lambda: camera.newest(question.max_image_age_s), camera
 
     def _refuse(self, response: Refer.Response, status: Status, message: str) -> None:

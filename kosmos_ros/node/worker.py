@@ -1,4 +1,4 @@
-"""One thread that computes, and a short, bounded line in front of it.
+"""One thread that computes, and short, bounded lines in front of it.
 
 Knows nothing of ROS or of engines.
 """
@@ -10,7 +10,8 @@ import threading
 import time
 from typing import Generic, TypeVar
 
-from kosmos_ros.errors import Busy, EngineError, KosmosError, TimedOut
+from kosmos_ros.errors import Busy, KosmosError, TimedOut
+from kosmos_ros.node.course import Course, Steps, as_ours
 
 T = TypeVar('T')
 
@@ -43,22 +44,32 @@ class _Job:
 
 
 class Worker:
-    """Runs work in one thread of its own, in the order of arrival.
+    """Runs work in one thread of its own.
 
-    Calls, for which somebody waits, come before background work, for which nobody does.  No more
-    than `max_waiting` calls wait while one is being worked on.
+    Between any two steps of long work come first all calls, for which somebody waits, in the order
+    of their arrival, then one piece of background work, for which nobody does.  Long work takes
+    turns.
 
+    :param max_waiting: calls that may wait while one is being worked on.
+    :param max_courses: long works that may be on their way at once.
     :param report: is told of failures that nobody waits for.
     """
 
-    def __init__(self, max_waiting: int, report: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, max_waiting: int, max_courses: int, report: Callable[[BaseException], None]
+    ) -> None:
         self._places = max_waiting + 1
+        self._max_courses = max_courses
         self._report = report
         self._changed = threading.Condition()
         self._waiting: deque[_Job] = deque()
         self._background: dict[str, _Job] = {}
-        self._running: _Job | None = None
+        self._courses: deque[Course[object]] = deque()
+        self._course_is_next = False
+        self._running: _Job | Course[object] | None = None
+        self._since_s = 0.0
         self._calls = 0
+        self._under_way = 0
         self._stopped: KosmosError | None = None
         self._last: _Job | None = None
         # A daemon: an engine that hangs must not keep the process from ending.
@@ -93,8 +104,28 @@ class Worker:
         if job.error is not None:
             if isinstance(job.error, Exception):
                 raise job.error
-            raise EngineError(f'The engine ended with {job.error!r}.') from job.error
+            raise as_ours(job.error) from job.error
         return Done(job.value, job.started_s - job.arrived_s)  # type: ignore[arg-type]
+
+    def begin(self, steps: Steps[T]) -> Course[T]:
+        """Have long work done, without waiting for it.
+
+        :raises Busy: at once, when all places are taken; then `steps` are not closed either.
+        :raises KosmosError: what the worker was stopped with.
+        """
+        course = Course(steps)
+        with self._changed:
+            if self._stopped:
+                raise self._stopped
+            if self._under_way >= self._max_courses:
+                raise Busy(
+                    f'{self._under_way} questions are already being answered; '
+                    'try again in a moment, or set max_asks higher.'
+                )
+            self._under_way += 1
+            self._courses.append(course)  # type: ignore[arg-type]
+            self._changed.notify_all()
+        return course
 
     def offer(self, key: str, work: Callable[[], None]) -> None:
         """Do this when nobody is waiting; it replaces older work of the same key not yet begun."""
@@ -111,7 +142,11 @@ class Worker:
             for job in self._waiting:
                 job.finish(None, error)
             self._waiting.clear()
-            if self._running is not None:
+            for course in self._courses:
+                course.end(error)
+            if isinstance(self._running, Course):
+                self._running.end(error)
+            elif self._running is not None:
                 self._running.abandoned = True
                 self._running.finish(None, error)
 
@@ -142,10 +177,16 @@ class Worker:
             return len(self._waiting)
 
     @property
+    def under_way(self) -> int:
+        """How many long works are on their way."""
+        with self._changed:
+            return self._under_way
+
+    @property
     def running_s(self) -> float:
         """For how long the present piece of work has been worked on; 0 when idle."""
         with self._changed:
-            return time.monotonic() - self._running.started_s if self._running else 0.0
+            return time.monotonic() - self._since_s if self._running else 0.0
 
     def _give_up(self, job: _Job) -> None:
         job.abandoned = True
@@ -163,33 +204,65 @@ class Worker:
 
     def _work(self) -> None:
         while job := self._next():
-            value: object = None
-            failure: BaseException | None = None
-            try:
-                value = job.work()
-            # The border of the thread: whoever waits raises it again, and the thread lives on.
-            except BaseException as error:
-                failure = error
-            with self._changed:
-                self._running = None
-                self._calls -= job.awaited
-                heard = job.awaited and not job.abandoned
-                job.finish(value, failure)
-            if failure is not None and not heard:
-                self._report(failure)
+            if isinstance(job, Course):
+                self._advance(job)
+            else:
+                self._do(job)
 
-    def _next(self) -> _Job | None:
-        job: _Job | None
+    def _next(self) -> _Job | Course[object] | None:
+        job: _Job | Course[object] | None
         with self._changed:
-            while not (self._waiting or self._background or self._stopped):
+            while not (self._waiting or self._background or self._courses or self._stopped):
                 self._changed.wait()
             if self._stopped:
-                job, self._last = self._last, None
+                # The courses have been ended; they are still to be closed.
+                job, self._last = (
+                    (self._courses.popleft(), self._last) if self._courses else (self._last, None)
+                )
             elif self._waiting:
                 job = self._waiting.popleft()
-            else:
+            elif self._background and not (self._course_is_next and self._courses):
                 job = self._background.pop(next(iter(self._background)))
-            if job is not None:
-                job.started_s = time.monotonic()
-            self._running = job
+                self._course_is_next = True
+            else:
+                job = next((one for one in self._courses if one.leaving), self._courses[0])
+                self._courses.remove(job)
+                self._course_is_next = False
+            self._running, self._since_s = job, time.monotonic()
+            if isinstance(job, _Job):
+                job.started_s = self._since_s
             return job
+
+    def _do(self, job: _Job) -> None:
+        value: object = None
+        failure: BaseException | None = None
+        try:
+            value = job.work()
+        # The border of the thread: whoever waits raises it again, and the thread lives on.
+        except BaseException as error:
+            failure = error
+        with self._changed:
+            self._running = None
+            self._calls -= job.awaited
+            heard = job.awaited and not job.abandoned
+            job.finish(value, failure)
+        if failure is not None and not heard:
+            self._report(failure)
+
+    def _advance(self, course: Course[object]) -> None:
+        failure = course.advance()
+        over = course.leaving
+        if over:
+            try:
+                course.steps.close()
+            except BaseException as error:
+                failure = failure or error
+        with self._changed:
+            self._running = None
+            if not over:
+                self._courses.append(course)
+                return
+            self._under_way -= 1
+            heard = course.end(failure)
+        if failure is not None and not heard:
+            self._report(failure)

@@ -5,6 +5,7 @@ import json
 from diagnostic_msgs.msg import DiagnosticStatus
 import pytest
 
+from kosmos_ros.engine.base import Transcript
 from kosmos_ros.errors import ShuttingDown, Status
 from kosmos_ros.limits import Limits
 from kosmos_ros.node.counters import Counters
@@ -32,7 +33,9 @@ def room_with(tmp_path):
         room.close(ShuttingDown(), 5)
 
 
-def engine(room=None, why='', progress='', counters=None) -> DiagnosticStatus:
+def engine(
+    room=None, why='', progress='', counters=None, name='kosmos: engine'
+) -> DiagnosticStatus:
     message = diagnostics_from(
         node='kosmos',
         why_not_active=why,
@@ -42,7 +45,7 @@ def engine(room=None, why='', progress='', counters=None) -> DiagnosticStatus:
         max_image_age_s=1.0,
         counters=counters or Counters(),
     )
-    (status,) = (one for one in message.status if one.name == 'kosmos: engine')
+    (status,) = (one for one in message.status if one.name == name)
     return status
 
 
@@ -82,3 +85,29 @@ def test_failures_come_before_remarks(room_with) -> None:
     status = engine(room, counters=counters)
     assert status.message == 'the last answer failed'
     assert values(status)['remark_1'] == REMARK
+
+
+def test_goals_and_conversations(room_with) -> None:
+    counters, room = Counters(), room_with()
+    for status in (Status.OK, Status.TIMEOUT, Status.OK):
+        counters.count_ask(status, '')
+    turn = room.conversations.turn('')
+    turn.keep(Transcript((1,), (), object(), 3 << 20), None)
+    status = engine(room, counters=counters, name='kosmos: asks')
+    assert status.message == '3 answered'
+    told = values(status)
+    assert (told['OK'], told['TIMEOUT'], told['NO_CONVERSATION']) == ('2', '1', '0')
+    assert (told['under_way'], told['conversations']) == ('0', '1')
+    assert told['conversations_mib'] == '3.0'
+    assert values(engine(name='kosmos: asks'))['conversations'] == '0'
+    # Their durations say nothing about those of calls.
+    assert values(engine(room, counters=counters, name='kosmos: calls'))['total_ms_p99'] == '0.0'
+
+
+def test_failed_goals_are_failures_of_the_engine(room_with) -> None:
+    counters, room = Counters(), room_with()
+    counters.count_ask(Status.ENGINE_ERROR, 'broken')
+    status = engine(room, counters=counters)
+    assert (status.message, values(status)['last_failure']) == ('the last answer failed', 'broken')
+    counters.count_ask(Status.OK, '')
+    assert engine(room, counters=counters).message == 'active'

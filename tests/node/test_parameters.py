@@ -35,6 +35,7 @@ def test_the_table_is_the_settings() -> None:
     assert settings.expressions == ()
     assert settings.cameras == ('camera',)
     assert settings.max_waiting == Limits().max_waiting
+    assert settings.max_asks == Limits().max_asks
 
 
 def test_params_yaml_has_all_defaults() -> None:
@@ -54,6 +55,11 @@ def test_params_yaml_has_all_defaults() -> None:
         ('score_threshold', -0.0001, '0 to 1'),
         ('timeout', 60.1, '60'),
         ('max_waiting', 0, '1 to 64'),
+        ('max_asks', 65, '1 to 64'),
+        ('ask_timeout', 601.0, '600'),
+        ('max_conversations', 0, '1 to 1000'),
+        ('conversation_age', math.nan, '86400'),
+        ('conversation_memory', -1, '0 to 100000'),
         ('runner', 'cuda', 'onnxruntime'),
         ('self_check', 'on', 'quick'),
         ('self_check', True, 'quick'),

@@ -86,3 +86,54 @@ def test_other_warnings_are_shown() -> None:
     replies.notice_dropped_answers()
     warnings.warn('something else', UserWarning, stacklevel=1)
     assert shown == ['something else']
+
+
+def dropping_kind(drops: int, error: Exception | None = None) -> type:
+    """An action server of rclpy, as far as it sends answers: the first ones are dropped."""
+    dropping = Dropping(drops, error)
+
+    class Kind:
+        tried = dropping.tried
+
+        def send_goal_response(self, header: object, response: object) -> None:
+            dropping.send_response(response, header)
+
+        send_cancel_response = send_result_response = send_goal_response
+
+    return Kind
+
+
+def wait_for_threads() -> None:
+    for thread in threading.enumerate():
+        if thread.name == 'replies':
+            thread.join(30)
+
+
+NAMES = ['send_goal_response', 'send_cancel_response', 'send_result_response']
+
+
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize(
+    'error', [None, rclpy_implementation.RCLError('client will not receive response')]
+)
+def test_a_dropped_answer_of_an_action_is_sent_again(name: str, error: Exception | None) -> None:
+    reports: list[str] = []
+    kind = dropping_kind(3, error)
+    replies.send_action_answers_until_heard(reports.append, kind)
+    getattr(kind(), name)('header', 'answer')
+    wait_for_threads()
+    assert kind.tried == [('answer', 'header')] * 4
+    assert reports == []
+
+
+def test_an_action_that_cannot_answer_does_not_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """rclpy would forget the goal, and its result would never come."""
+    monkeypatch.setattr(replies, '_FOUND_WITHIN_S', 0.05)
+    reports: list[str] = []
+    lost = dropping_kind(10**9)
+    broken = dropping_kind(1, rclpy_implementation.RCLError('out of memory'))
+    for kind in (lost, broken):
+        replies.send_action_answers_until_heard(reports.append, kind)
+        kind().send_goal_response('header', 'answer')
+        wait_for_threads()
+    assert ['could not be delivered' in reports[0], 'out of memory' in reports[1]] == [True, True]

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from robot import NodeProcess, Robot, free_domain
+from robot import NodeProcess, Robot, free_domain, image_of, picture
+
+from kosmos_ros.errors import Status
 
 NAN = float('nan')
 MIDDLE = [0.25, 0.25, 0.75, 0.75, 0.9]
@@ -33,6 +35,28 @@ SCRIPT = {
         },
     },
     'otherwise': {'boxes': [MIDDLE]},
+    'speeches': {
+        'CAPTION': {
+            'words': 'a dog beside two cats',
+            'boxes': {
+                'dog': [[0.0, 0.0, 0.5, 0.5, 0.9]],
+                'cats': [[0.5, 0.0, 1.0, 0.5, 0.8], [0.5, 0.5, 1.0, 1.0, 0.7]],
+            },
+        },
+        'how long?': {'words': 'on and', 'endless': True, 'act': {'latency_s': 0.01}},
+        'how slowly?': {'words': 'one step', 'endless': True, 'act': {'latency_s': 0.3}},
+        'how far?': {'words': '{steps}'},
+        'what before?': {'words': '{before}', 'nbytes': 1048576},
+        'what fails?': {
+            'words': 'one two three four',
+            'act': {'failure': 'RuntimeError: the fan is stuck'},
+            'after': 3,
+        },
+        'what is senseless?': {
+            'words': 'nothing',
+            'boxes': {'nothing': [[NAN, 0.0, 1.0, 1.0, 0.5]]},
+        },
+    },
 }
 Start = Callable[..., tuple[NodeProcess, Robot]]
 
@@ -60,9 +84,10 @@ def start(domain: int, tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope='session')
 def shared(start_for_session: Start) -> tuple[NodeProcess, Robot]:
-    """A node in the root namespace and a robot beside it, for all tests."""
+    """An active node in the root namespace and a robot beside it, for all tests."""
     process, robot = start_for_session(namespace='')
     robot.wait_for_node()
+    robot.wait_for_status(Status.OK, image=image_of(picture()))
     return process, robot
 
 

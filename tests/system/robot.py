@@ -14,9 +14,11 @@ import sys
 import threading
 import time
 
+from kosmos_ros_msgs.action import Ask
 from kosmos_ros_msgs.srv import Refer
 import numpy as np
 import rclpy
+from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -110,7 +112,17 @@ class Robot:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         # Tests send more at once than the usual ten, each of which the middleware must keep.
-        self.client = self.node.create_client(Refer, 'refer', qos_profile=QoSProfile(depth=200))
+        many = QoSProfile(depth=200)
+        self.client = self.node.create_client(Refer, 'refer', qos_profile=many)
+        self.asker = ActionClient(
+            self.node,
+            Ask,
+            'ask',
+            goal_service_qos_profile=many,
+            result_service_qos_profile=many,
+            cancel_service_qos_profile=many,
+            feedback_sub_qos_profile=many,
+        )
         self.image = self.node.create_publisher(Image, 'image', 2)
         self.jpeg = self.node.create_publisher(CompressedImage, 'image/compressed', 2)
         self.info = self.node.create_publisher(CameraInfo, 'camera_info', 2)
@@ -126,8 +138,9 @@ class Robot:
         rclpy.try_shutdown(context=self.context)
 
     def wait_for_node(self) -> None:
-        """Until the service is there."""
+        """Until the service and the action are there."""
         assert self.client.wait_for_service(ENOUGH_S), 'the service did not appear'
+        assert self.asker.wait_for_server(ENOUGH_S), 'the action did not appear'
 
     def send(self, **fields: object) -> 'Pending':
         """Call `refer` without waiting."""
@@ -136,6 +149,14 @@ class Robot:
     def call(self, expression: str = 'the red ball', **fields: object) -> Refer.Response:
         """Call `refer` and wait."""
         return self.send(expression=expression, **fields).result()
+
+    def begin(self, **fields: object) -> 'Asked':
+        """Send a goal of the action `ask` without waiting."""
+        return Asked(self.asker, Ask.Goal(**fields))
+
+    def answer(self, **fields: object) -> Ask.Result:
+        """Send a goal and wait for its result."""
+        return self.begin(**fields).result()
 
     def ask(self, kind: type, name: str, request: object) -> object:
         """Call any other service and wait."""
@@ -194,6 +215,45 @@ class Pending:
         """The answer; the test fails when there is none in time."""
         assert self._done.wait(within_s), f'no answer within {within_s} s'
         return self._future.result()
+
+
+class Asked:
+    """A goal that is on its way."""
+
+    def __init__(self, client: ActionClient, goal: Ask.Goal) -> None:
+        self.feedback: list[Ask.Feedback] = []
+        self.state = 0
+        self._accepted = Pending(
+            client.send_goal_async(goal, lambda message: self.feedback.append(message.feedback))
+        )
+        self._result: Pending | None = None
+
+    def wait_for_words(self) -> str:
+        """Until it has said something: what."""
+        wait_until(lambda: any(one.text for one in self.feedback), 'the first word')
+        return str(self.feedback[-1].text)
+
+    def cancel(self) -> Pending:
+        """Ask for its cancellation, without waiting."""
+        return Pending(self._handle.cancel_goal_async())
+
+    def expect(self) -> 'Asked':
+        """Ask for the result, without waiting."""
+        self._result = self._result or Pending(self._handle.get_result_async())
+        return self
+
+    def result(self, within_s: float = ENOUGH_S) -> Ask.Result:
+        """Its result; then `state` is the goal's."""
+        self.expect()
+        answer = self._result.result(within_s)
+        self.state = answer.status
+        return answer.result
+
+    @property
+    def _handle(self) -> object:
+        handle = self._accepted.result()
+        assert handle.accepted
+        return handle
 
 
 def picture(

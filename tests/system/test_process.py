@@ -48,6 +48,7 @@ def test_an_idle_node_ends_at_once(start) -> None:
         ('rate:=.nan', 'rate'),
         ('rate:=fast', 'rate'),
         ('max_waiting:=0', 'max_waiting'),
+        ('conversation_age:=.nan', 'conversation_age'),
         ('image_transport:=theora', 'compressed'),
         ('runner:=cuda', 'tensorrt'),
         ('self_check:=on', 'quick'),
