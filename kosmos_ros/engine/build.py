@@ -63,7 +63,8 @@ def build_engine(
             '(without --checkpoint, plans for this machine are added to it)'
         )
     config = Kosmos2Config.from_json(checkpoint / CONFIG_FILE)
-    _check_shapes(config, recipe)
+    recipe = recipe.within(config.text.max_position_embeddings)
+    _check_image(config, recipe)
     sizes = Sizes.of(config, recipe)
     report(
         f'{sizes.parameters / 1e6:,.1f} million parameters; weights {gigabytes(sizes.weights)}, '
@@ -180,17 +181,12 @@ class _Work:
             return []
 
 
-def _check_shapes(config: Kosmos2Config, recipe: Recipe) -> None:
+def _check_image(config: Kosmos2Config, recipe: Recipe) -> None:
     image = config.latent_query_num + 3
-    if image > min(recipe.prefix, recipe.prefill[0][1]):
+    if image > min(recipe.prefix, recipe.chunk):
         raise EngineFileError(
-            f'an image of this model has {image} tokens; prefix and the first shape of prefill '
-            f'in the recipe have room for {recipe.prefix} and {recipe.prefill[0][1]}'
-        )
-    if recipe.prefix + recipe.slots > config.text.max_position_embeddings:
-        raise EngineFileError(
-            f'the recipe has {recipe.prefix} + {recipe.slots} slots, the model '
-            f'{config.text.max_position_embeddings} positions'
+            f'an image of this model has {image} tokens; prefix and the longest shape of prefill '
+            f'in the recipe have room for {recipe.prefix} and {recipe.chunk}'
         )
 
 

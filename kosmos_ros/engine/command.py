@@ -96,8 +96,8 @@ def _info(options: argparse.Namespace) -> int:
     recipe = Recipe.from_yaml(options.path / RECIPE_FILE)
     print(f'{manifest.name}: for {recipe.description}, {manifest.runner}, {manifest.precision}')
     print(f'model {manifest.model}\nmade by {manifest.made_by}')
-    shapes = ', '.join(f'{rows}x{tokens}' for rows, tokens in recipe.shapes)
-    print(f'{recipe.prefix} + {recipe.slots} slots; rows x tokens: {shapes}')
+    shapes = ', '.join(f'{rows}x{tokens}x{slots}' for rows, tokens, slots in recipe.shapes)
+    print(f'prefix {recipe.prefix}; rows x tokens x slots: {shapes}')
     for name, entry in manifest.files.items():
         print(f'{entry.bytes:>13,}  {entry.sha256[:16]}  {name}')
     for plans in stored_plans(options.path):

@@ -20,26 +20,26 @@ import torch
 from torch import Tensor, nn
 
 from kosmos_ros.engine.files import VISION_GRAPH, WEIGHTS_FILE, decoder_graph
-from kosmos_ros.engine.operators import ATTENTION, SCATTER, TIERS, Tier, check_graph
+from kosmos_ros.engine.operators import ATTENTION, PRODUCTS, TIERS, Tier, check_graph
 from kosmos_ros.engine.placement import Places, place, places_in
 from kosmos_ros.engine.recipe import Recipe
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.layers import Norm
-from kosmos_ros.model.network import Attention, Kosmos2, Pair, scatter_attention
+from kosmos_ros.model.network import Attention, Kosmos2, Pair, appended_attention
 from kosmos_ros.model.weights import DTYPES
 
 # 18 is the oldest with all that is needed; with int8, the oldest whose scales may have 16 bits.
-_OPSETS = {SCATTER.name: 18, ATTENTION.name: 24}
+_OPSETS = {PRODUCTS.name: 18, ATTENTION.name: 24}
 _OPSET_OF_INT8 = 19
 
 
 def export_graphs(config: Kosmos2Config, recipe: Recipe, directory: Path) -> None:
-    """Write ``vision.onnx`` and the decoder's graphs, for TensorRT one for each key/value tier,
-    beside ``model.safetensors``, which must be there.
+    """Write ``vision.onnx`` and the decoder's graphs, for TensorRT one for each tier, beside
+    ``model.safetensors``, which must be there.
 
-    Rows and tokens of the decoder are dynamic, each runner fixes them; prefix and cache have the
-    recipe's static sizes for TensorRT and are dynamic for ONNX Runtime.
+    Rows, tokens and slots of the decoder are dynamic, each runner fixes them; the prefix has the
+    recipe's static size for TensorRT and is dynamic for ONNX Runtime.
 
     :raises EngineError: when a graph has something that its tier does not allow.
     """
@@ -56,8 +56,8 @@ def export_graphs(config: Kosmos2Config, recipe: Recipe, directory: Path) -> Non
     places = places_in(directory / WEIGHTS_FILE)
     with _quiet_exporter():
         _export_vision(network, places, directory / VISION_GRAPH)
-        # ONNX Runtime's caches grow and shrink, which the newer tier's operators do not allow.
-        for tier in TIERS if recipe.runner == 'tensorrt' else (SCATTER,):
+        # To ONNX Runtime on a CPU both are the same, so it has the one without copies.
+        for tier in TIERS if recipe.runner == 'tensorrt' else (PRODUCTS,):
             _export_decoder(network, recipe, tier, places, directory / decoder_graph(tier.name))
 
 
@@ -95,7 +95,9 @@ class _Vision(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """The decoder as runners see it: only the hidden state of each row's last token comes out."""
+    """The decoder as runners see it: what comes out are the hidden state of each row's last token,
+    and the new tokens' keys and values, which the runner writes into its cache.
+    """
 
     def __init__(self, network: Kosmos2, attend: Attention) -> None:
         super().__init__()
@@ -106,35 +108,24 @@ class _Decoder(nn.Module):
         self,
         embeds: Tensor,
         mask: Tensor,
-        start: Tensor,
         last: Tensor,
         prefix: list[Pair],
         cache: list[Pair],
     ) -> tuple[Tensor, list[Pair]]:
-        hidden, present = self.network.decoder(embeds, mask, start, prefix, cache, self.attend)
+        # Nothing is written into the cache here, so nobody asks from where on.
+        start = last
+        hidden, new = self.network.decoder(embeds, mask, start, prefix, cache, self.attend)
         index = last.unsqueeze(1).unsqueeze(2).expand(-1, 1, hidden.shape[2])
-        return hidden.gather(1, index).squeeze(1), present
+        return hidden.gather(1, index).squeeze(1), new
 
 
 def _native_attention(
     q: Tensor, new: Pair, mask: Tensor, start: Tensor, prefix: Pair, cache: Pair
 ) -> tuple[Tensor, Pair]:
-    """As ``scatter_attention``, by operators that runtimes fuse and TensorRT runs in place."""
-    version = _OPSETS[ATTENTION.name]
-    present = [
-        torch.onnx.ops.symbolic(
-            'TensorScatter',
-            (old, fresh, start),
-            {'axis': -2},
-            dtype=old.dtype,
-            shape=old.shape,
-            version=version,
-        )
-        for old, fresh in zip(cache, new, strict=True)
-    ]
+    """As ``appended_attention``, by one operator that runtimes have fused kernels for."""
     keys, values = (
-        torch.cat([shared.expand(q.shape[0], -1, -1, -1), own], dim=2)
-        for shared, own in zip(prefix, present, strict=True)
+        torch.cat([shared.expand(q.shape[0], -1, -1, -1), own, fresh], dim=2)
+        for shared, own, fresh in zip(prefix, cache, new, strict=True)
     )
     # q is scaled already: a scale here would be multiplied into all keys at every step.
     mixed = torch.onnx.ops.symbolic(
@@ -143,13 +134,13 @@ def _native_attention(
         {'scale': 1.0},
         dtype=q.dtype,
         shape=q.shape,
-        version=version,
+        version=_OPSETS[ATTENTION.name],
     )
-    return mixed, (present[0], present[1])
+    return mixed, new
 
 
 _ATTENTION: dict[str, Attention] = {
-    SCATTER.name: scatter_attention,
+    PRODUCTS.name: appended_attention,
     ATTENTION.name: _native_attention,
 }
 
@@ -157,7 +148,7 @@ _ATTENTION: dict[str, Attention] = {
 def _export_vision(network: Kosmos2, places: Places, path: Path) -> None:
     side = network.config.vision.image_size
     # The older tier is a part of the newer one.
-    tier = SCATTER
+    tier = PRODUCTS
     program = torch.onnx.export(
         _Vision(network).eval(),
         (torch.zeros(1, 3, side, side),),
@@ -179,9 +170,9 @@ def _export_decoder(
     path: Path,
 ) -> None:
     text, dtype = network.config.text, network.text_model.lm_head.weight.dtype
-    rows, new = 2, 3
+    rows, new, slots = 2, 3, 7
     static = recipe.runner == 'tensorrt'
-    shared, slots = (recipe.prefix, recipe.slots) if static else (5, 7)
+    shared = recipe.prefix if static else 5
 
     def pairs(batch: int, length: int) -> list[Pair]:
         shape = (batch, text.attention_heads, length, text.head_dim)
@@ -191,30 +182,27 @@ def _export_decoder(
     any_rows, any_tokens = (torch.export.Dim(name, min=1) for name in ('rows', 'tokens'))
     any_prefix, any_slots = (torch.export.Dim(name, min=1) for name in ('prefix', 'slots'))
     of_prefix: dict[int, Any] = {} if static else {2: any_prefix}
-    of_cache: dict[int, Any] = {0: any_rows} if static else {0: any_rows, 2: any_slots}
-    of_mask: dict[int, Any] = {} if static else {2: torch.export.Dim.DYNAMIC}
+    of_cache: dict[int, Any] = {0: any_rows, 2: any_slots}
     layers = range(text.layers)
     names = [f'{index}.{part}' for index in layers for part in ('key', 'value')]
     program = torch.onnx.export(
         _Decoder(network, _ATTENTION[tier.name]).eval(),
         (
             torch.zeros(rows, new, text.embed_dim, dtype=dtype),
-            torch.ones(rows, new, shared + slots, dtype=torch.bool),
-            torch.zeros(rows, dtype=torch.int64),
+            torch.ones(rows, new, shared + slots + new, dtype=torch.bool),
             torch.zeros(rows, dtype=torch.int64),
             pairs(1, shared),
             pairs(rows, slots),
         ),
         input_names=[
-            *('embeds', 'mask', 'start', 'last'),
+            *('embeds', 'mask', 'last'),
             *(f'prefix.{name}' for name in names),
             *(f'cache.{name}' for name in names),
         ],
-        output_names=['hidden', *(f'present.{name}' for name in names)],
+        output_names=['hidden', *(f'new.{name}' for name in names)],
         dynamic_shapes=(
             {0: any_rows, 1: any_tokens},
-            {0: any_rows, 1: any_tokens, **of_mask},
-            {0: any_rows},
+            {0: any_rows, 1: any_tokens, 2: torch.export.Dim.DYNAMIC},
             {0: any_rows},
             [(of_prefix, of_prefix)] * text.layers,
             [(of_cache, of_cache)] * text.layers,
@@ -246,7 +234,6 @@ def _save(
         # What has no value cannot be folded into another table.
         weight.const_value = None
     _tidy(program.model)
-    _ask_embeds_for_rows(graph)
     for name, weight in weights.items():
         if name in graph.initializers:
             place(graph, weight, places, name.removeprefix('network.'))
@@ -273,19 +260,6 @@ def _tidy(model: ir.Model) -> None:
         passes.RemoveUnusedNodesPass(),
     ):
         tidy(model)
-
-
-def _ask_embeds_for_rows(graph: ir.Graph) -> None:
-    """Which of the inputs that share a dimension the exporter asks for its size is chance.  Of a
-    cache that is updated in place, nothing else may read, not even the shape.
-    """
-    inputs = {value.name: value for value in graph.inputs}
-    for node in graph:
-        source = node.inputs[0] if node.op_type == 'Shape' else None
-        if source is None or not str(source.name).startswith('cache.'):
-            continue
-        if (node.attributes.get_int('start', 0), node.attributes.get_int('end', 0)) == (0, 1):
-            node.replace_input_with(0, inputs['embeds'])
 
 
 @contextmanager

@@ -25,6 +25,8 @@ LEVELS = ('off', 'quick', 'full')
 # those are kept whose answers depend least on rounding.
 _WORDS = (3, 11, 5)
 _STEPS = 3
+# Tokens of a text that needs longer caches than boxes do.
+_TEXT = 90
 _DRAWN = 8
 _SEED = 20
 
@@ -53,7 +55,7 @@ TOLERANCES = {
 class Golden:
     """One picture and some prompts, with what the reference makes of them.
 
-    B prompts, Q tokens, N steps, K image tokens, D width, I image side.
+    B prompts, Q tokens, N steps, T tokens of a text, K image tokens, D width, I image side.
     """
 
     pixels: Floats  # [1,3,I,I]
@@ -68,6 +70,8 @@ class Golden:
     step_hidden: Floats  # [N,B,D]
     step_logits: Floats  # [N,B,1024]
     first_location: Tokens  # [], the id of the first location token
+    text_ids: Tokens  # [1,T]
+    text_hidden: Floats  # [1,D]
 
     def write(self, path: Path) -> None:
         """Store it."""
@@ -114,6 +118,9 @@ def ask_reference(reference: Runner, vocabulary: Vocabulary, config: Kosmos2Conf
     lengths = np.array([len(row) for row, _ in kept])
     step_ids = np.stack([steps for _, steps in kept], axis=1)
     answers = _ask(reference, prefix, ids, lengths, step_ids, first)
+    longest = min(_TEXT, config.text.max_position_embeddings - image_ids.shape[1])
+    text = rng.integers(vocabulary.first_piece, vocabulary.mask, (1, longest))
+    text_hidden, _ = reference.prefill(text, _lengths(text), prefix=prefix)
     return Golden(
         pixels=pixels,
         embeds=reference.fetch(embeds),
@@ -127,14 +134,16 @@ def ask_reference(reference: Runner, vocabulary: Vocabulary, config: Kosmos2Conf
         step_hidden=np.stack(answers.hidden[1:]),
         step_logits=np.stack(answers.logits[1:]),
         first_location=np.array(first),
+        text_ids=text,
+        text_hidden=reference.fetch(text_hidden),
     )
 
 
 def self_check(runner: Runner, golden: Golden, level: str, precision: str) -> Iterator[str]:
     """Ask a runner what the reference was asked; one line of report for each stage.
 
-    :param level: 'quick' asks one prompt for one box, 'full' all of them at once, and for more
-        tokens.
+    :param level: 'quick' asks one prompt for one box; 'full' all of them at once, for more
+        tokens, and reads a text in pieces.
     :raises SelfCheckFailed: naming the first stage that is off, and by how much.
     """
     tolerance = TOLERANCES[precision]
@@ -165,6 +174,19 @@ def self_check(runner: Runner, golden: Golden, level: str, precision: str) -> It
                 f'self-check: {stage} prefers other location tokens than the reference'
             )
         yield report
+    if level == 'full':
+        found_hidden = _read_in_pieces(runner, prefix, golden.text_ids)
+        yield _compare('text in pieces', found_hidden, golden.text_hidden, tolerance)
+
+
+def _read_in_pieces(runner: Runner, prefix: KeyValues, ids: Tokens) -> Floats:
+    """Hidden state [1,D] of the last token of a text [1,T]."""
+    piece = min(runner.chunk, ids.shape[1] // 2)
+    hidden, past = runner.prefill(ids[:, :piece], np.array([piece]), prefix=prefix)
+    for begin in range(piece, ids.shape[1], piece):
+        part = ids[:, begin : begin + piece]
+        hidden, past = runner.prefill(part, _lengths(part), past=past)
+    return runner.fetch(hidden)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from kosmos_ros.engine.golden import LEVELS, Golden, self_check
 from kosmos_ros.engine.grounding import GroundingEngine
 from kosmos_ros.engine.machine import gpu, this_machine
 from kosmos_ros.engine.manifest import Manifest
-from kosmos_ros.engine.operators import SCATTER, TIERS
+from kosmos_ros.engine.operators import PRODUCTS, TIERS
 from kosmos_ros.engine.places import engines_folder
 from kosmos_ros.engine.recipe import Recipe
 from kosmos_ros.engine.runner import Runner
@@ -69,7 +69,7 @@ class EngineFiles:
             together.
         """
         manifest = Manifest.read(directory)
-        tiers = TIERS if manifest.runner == 'tensorrt' else (SCATTER,)
+        tiers = TIERS if manifest.runner == 'tensorrt' else (PRODUCTS,)
         for name in (*_ALWAYS, *(decoder_graph(tier.name) for tier in tiers)):
             if name not in manifest.files:
                 raise EngineFileError(

@@ -6,7 +6,7 @@ from pathlib import Path
 from kosmos_ros.engine.sealed import FileEntry, files_of, read_seal, sealed_bytes
 from kosmos_ros.errors import EngineFileError
 
-FORMAT = 2
+FORMAT = 3
 FILE_NAME = 'manifest.json'
 
 

@@ -98,20 +98,19 @@ _COMMON: dict[str, Operator] = {
     'DequantizeLinear': Operator(_FLOAT, {0: frozenset({'INT8'})}, constant=frozenset({0, 1})),
 }
 
-# From 10.15 on: Attention itself came with 10.14, the update of a cache in place with 10.15.
+# Not here: TensorScatter (from 10.15 on), which updates a cache in place.  The length of that
+# cache must be static, so each length would need a plan of its own, with all the weights in it.
 _ATTENTION: dict[str, Operator] = {
-    # INT8 and FP8 of the table belong to quantized attention.
+    # From 10.14 on.  INT8 and FP8 of the table belong to quantized attention.
     'Attention': Operator(_FLOAT, {3: _FLOAT | _BOOL}),
-    # The table has INT32 as well, NvInfer.h (addKVCacheUpdate) only floats.
-    'TensorScatter': Operator(_FLOAT, {2: _INT64}),
 }
 
 # The highest opset is that of the tier's first release: 9 to 20 in 10.3 and 10.4, to 22 from 10.6
 # on, to 24 from 10.14 on.
-SCATTER = Tier('scatter', (10, 3), 20, _COMMON)
+PRODUCTS = Tier('products', (10, 3), 20, _COMMON)
 ATTENTION = Tier('attention', (10, 15), 24, _COMMON | _ATTENTION)
 # Oldest first.
-TIERS = (SCATTER, ATTENTION)
+TIERS = (PRODUCTS, ATTENTION)
 
 
 def tier_for(version: str) -> Tier:
@@ -288,8 +287,6 @@ def _restrictions(node: 'onnx.NodeProto', graph: _Graph) -> Iterator[str]:
         yield "attribute 'reduction' must be absent"
     elif node.op_type == 'DequantizeLinear':
         yield from _dequantize(node, given, graph)
-    elif node.op_type == 'TensorScatter':
-        yield from _tensor_scatter(node, given, graph)
     elif node.op_type == 'Attention':
         yield from _attention(node, given, graph)
 
@@ -306,25 +303,6 @@ def _dequantize(node: 'onnx.NodeProto', given: _Given, graph: _Graph) -> Iterato
         yield 'only one scale, or one scale per channel'
     if graph.opset < 19 and graph.type(node.input[1]) != 'FLOAT':
         yield 'scales other than FLOAT need opset 19'
-
-
-def _tensor_scatter(node: 'onnx.NodeProto', given: _Given, graph: _Graph) -> Iterator[str]:
-    if given.get('axis', -2) not in (-2, 2):
-        yield f'axis {given["axis"]} instead of -2'
-    if given.get('mode', b'linear') != b'linear':
-        yield 'only the mode linear'
-    cache = graph.shapes.get(node.input[0], [])
-    if len(cache) != 4 or len(graph.shapes.get(node.input[1], [])) != 4:
-        yield 'cache and update must have four axes'
-    elif not isinstance(cache[2], int):
-        yield f'the length of the cache {node.input[0]!r} must be static'
-    if node.input[0] not in graph.inputs:
-        yield f'the cache {node.input[0]!r} must be an input of the graph'
-    # The update is in place, so that another reader may see the old or the new cache.
-    elif graph.readers[node.input[0]] > 1:
-        yield f'the cache {node.input[0]!r} is read elsewhere, too'
-    if node.output[0] not in graph.outputs:
-        yield f'{node.output[0]!r} must be an output of the graph'
 
 
 def _attention(node: 'onnx.NodeProto', given: _Given, graph: _Graph) -> Iterator[str]:

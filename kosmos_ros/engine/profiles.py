@@ -12,7 +12,7 @@ _SEVERAL = (10, 8)
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Shapes (rows, tokens)."""
+    """Shapes (rows, tokens, slots)."""
 
     least: Shape
     best: Shape
@@ -24,9 +24,10 @@ def profiles(recipe: Recipe, version: str) -> tuple[Profile, ...]:
     shapes = tuple(dict.fromkeys(recipe.shapes))
     if version_of(version) >= _SEVERAL:
         return tuple(Profile(shape, shape, shape) for shape in shapes)
-    rows, tokens = zip(*shapes, strict=True)
+    rows, tokens, slots = zip(*shapes, strict=True)
     usual = min(shape for shape in recipe.prefill if shape[0] == 1)
-    return (Profile((min(rows), min(tokens)), usual, (max(rows), max(tokens))),)
+    least, most = (min(rows), min(tokens), min(slots)), (max(rows), max(tokens), max(slots))
+    return (Profile(least, usual, most),)
 
 
 def profile_of(shape: Shape, recipe: Recipe, version: str) -> int:

@@ -18,7 +18,10 @@ PRECISIONS = {
     'tensorrt': ('fp32', 'fp16', 'bf16', 'int8'),
     'onnxruntime': ('fp32', 'int8'),
 }
-Shape = tuple[int, int]
+# Numbers of slots are multiples of this.
+_STEP = 8
+# Rows, tokens of each, and slots of each row's cache.
+Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +31,9 @@ class Recipe:
     :param description: for which machines, for people.
     :param runner: the fastest that the target has: tensorrt or onnxruntime.
     :param precision: of weights and activations; int8: only of the decoder's weights.
-    :param slots: tokens of a row's own cache, S.
     :param prefix: tokens of the shared prefix, P.
-    :param prefill: shapes (rows, tokens) in which prompts are read.
-    :param decode: numbers of rows in which single tokens are read.
+    :param prefill: shapes (rows, tokens, slots) in which prompts are read.
+    :param decode: (rows, slots) in which single tokens are read.
     :param optimization_level: TensorRT's, 0 to 5.
     :param workspace_mib: scratch memory that TensorRT may use, MiB.
     """
@@ -39,10 +41,9 @@ class Recipe:
     description: str
     runner: str
     precision: str
-    slots: int
     prefix: int
     prefill: tuple[Shape, ...]
-    decode: tuple[int, ...]
+    decode: tuple[tuple[int, int], ...]
     optimization_level: int
     workspace_mib: int
 
@@ -76,8 +77,9 @@ class Recipe:
         """Write it as YAML."""
         content = asdict(self)
         content['prefill'] = [list(shape) for shape in self.prefill]
-        content['decode'] = list(self.decode)
-        path.write_text(yaml.safe_dump(content, sort_keys=False, width=95), encoding='utf-8')
+        content['decode'] = [list(shape) for shape in self.decode]
+        text = yaml.safe_dump(content, sort_keys=False, width=95, default_flow_style=None)
+        path.write_text(text, encoding='utf-8')
 
     def with_precision(self, precision: str) -> 'Recipe':
         """The same in another precision.
@@ -91,10 +93,50 @@ class Recipe:
             raise EngineFileError(f'{precision} does not fit this recipe: {error}') from None
         return changed
 
+    def within(self, positions: int) -> 'Recipe':
+        """The same for a model that has no more positions than these: what no row can fill is cut
+        off.
+
+        :raises EngineFileError: when too little is left.
+        """
+        most = (positions - self.prefix) // _STEP * _STEP
+        prefill = [(rows, tokens, min(slots, most)) for rows, tokens, slots in self.prefill]
+        decode = [(rows, min(slots, most)) for rows, slots in self.decode]
+        changed = replace(
+            self, prefill=tuple(dict.fromkeys(prefill)), decode=tuple(dict.fromkeys(decode))
+        )
+        try:
+            changed._check()
+        except ValueError as error:
+            raise EngineFileError(
+                f'a model of {positions} positions does not fit this recipe: {error}'
+            ) from None
+        return changed
+
     @property
     def shapes(self) -> tuple[Shape, ...]:
-        """All shapes (rows, tokens) in which the decoder runs, prefill first."""
-        return (*self.prefill, *((rows, 1) for rows in self.decode))
+        """All shapes in which the decoder runs, prefill first."""
+        return (*self.prefill, *((rows, 1, slots) for rows, slots in self.decode))
+
+    @property
+    def chunk(self) -> int:
+        """Tokens of a single row that are read at once at most."""
+        return max(tokens for rows, tokens, _ in self.prefill if rows == 1)
+
+    @property
+    def room(self) -> int:
+        """Slots that a row has at most."""
+        return max(slots for _, _, slots in self.shapes)
+
+    @property
+    def cached(self) -> int:
+        """Slots of all rows together that the largest shape has."""
+        return max(rows * slots for rows, _, slots in self.shapes)
+
+    @property
+    def fresh(self) -> int:
+        """Tokens of all rows together that are read at once at most."""
+        return max(rows * tokens for rows, tokens, _ in self.shapes)
 
     @property
     def activations(self) -> str:
@@ -111,16 +153,28 @@ class Recipe:
             raise ValueError(f'the precision for {self.runner} must be one of {known}')
         if not 0 <= self.optimization_level <= 5:
             raise ValueError('optimization_level must be 0 to 5')
+        if not self.decode or not self.prefill:
+            raise ValueError('prefill and decode must not be empty')
         # Then every layer's part of a stacked cache begins at a multiple of 256 bytes, as TensorRT
         # wants its addresses.
-        if self.slots % 8 or self.prefix % 8:
-            raise ValueError('slots and prefix must be multiples of 8')
-        if not self.decode or not self.prefill or self.prefill[0][0] != 1:
-            raise ValueError('prefill and decode must not be empty, and prefill begin with 1 row')
-        if self.prefill[0][1] != max(tokens for _, tokens in self.prefill):
-            raise ValueError('the first shape of prefill must have the most tokens')
-        if self.slots <= self.prefill[0][1]:
-            raise ValueError('slots must be more than the tokens of every prefill')
+        if self.prefix % _STEP or any(slots % _STEP for _, _, slots in self.shapes):
+            raise ValueError(
+                f'prefix and the slots in prefill and decode must be multiples of {_STEP}'
+            )
+        if any(slots <= tokens for _, tokens, slots in self.prefill):
+            raise ValueError('every shape of prefill must have more slots than tokens')
+        # Whatever fits no other shape is run by these, row by row.
+        tokens = max(tokens for _, tokens, _ in self.prefill)
+        if (1, tokens, self.room) not in self.prefill:
+            raise ValueError(
+                'one shape of prefill must have a single row, the most tokens, and the most slots '
+                f'of prefill and decode: [1, {tokens}, {self.room}]'
+            )
+        if (1, self.room) not in self.decode:
+            raise ValueError(
+                'one shape of decode must have a single row and the most slots of prefill and '
+                f'decode: [1, {self.room}]'
+            )
 
 
 def recipe_named(name: str) -> Recipe:
@@ -141,15 +195,15 @@ def recipes() -> dict[str, Path]:
 
 def _value(name: str, value: Any) -> Any:
     kinds = {'description': str, 'runner': str, 'precision': str}
-    if name in ('prefill', 'decode') and not isinstance(value, list):
-        raise ValueError(f'{name} must be a list, not {value!r}')
-    if name == 'prefill':
+    parts = {'prefill': ('rows', 'tokens', 'slots'), 'decode': ('rows', 'slots')}
+    if name in parts:
+        if not isinstance(value, list):
+            raise ValueError(f'{name} must be a list, not {value!r}')
         for shape in value:
-            if not isinstance(shape, list) or len(shape) != 2:
-                raise ValueError(f'{name} must have pairs [rows, tokens], not {shape!r}')
-        return tuple((_count(name, rows), _count(name, tokens)) for rows, tokens in value)
-    if name == 'decode':
-        return tuple(_count(name, rows) for rows in value)
+            if not isinstance(shape, list) or len(shape) != len(parts[name]):
+                wanted = ', '.join(parts[name])
+                raise ValueError(f'{name} must have lists [{wanted}], not {shape!r}')
+        return tuple(tuple(_count(name, number) for number in shape) for shape in value)
     if name == 'optimization_level':
         return _count(name, value, least=0)
     if name not in kinds:

@@ -21,7 +21,8 @@ class Sizes:
     :param parameters: numbers in the model, not bytes.
     :param weights: the weight file.
     :param plans: vision and decoder plan together, an upper estimate.
-    :param caches: keys and values that a GPU runner reserves.
+    :param caches: keys and values that a GPU runner reserves: of all rows' slots, of what is being
+        read, and of the prefix.
     :param export_memory: memory for the weights' and the reference's stage.
     :param plan_memory: memory while TensorRT builds the larger plan, without its workspace: the
         weights as it read them, as it arranges them, and as it writes them.
@@ -49,12 +50,11 @@ class Sizes:
         weights = (embedding + image) * wide + decoder * narrow
         # TensorRT may keep int8 weights in the type of the activations.
         plans = (decoder + image) * wide if recipe.runner == 'tensorrt' else 0
-        rows = max(rows for rows, _ in recipe.shapes)
         return cls(
             parameters,
             weights,
             plans,
-            caches=2 * text.layers * 2 * rows * recipe.slots * width * wide,
+            caches=(recipe.cached + recipe.fresh + recipe.prefix) * text.layers * 2 * width * wide,
             export_memory=4 * parameters + weights + _BESIDE,
             plan_memory=3 * decoder * wide + _BESIDE,
         )

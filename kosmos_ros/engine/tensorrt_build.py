@@ -11,6 +11,7 @@ from typing import Any
 import tensorrt as trt
 
 from kosmos_ros.engine.profiles import Profile
+from kosmos_ros.engine.recipe import Shape
 from kosmos_ros.engine.tensorrt_log import Log
 
 Report = Callable[[str], None]
@@ -21,14 +22,13 @@ _MIB = 1 << 20
 class PlanRequest:
     """One plan to build.
 
-    :param inputs: dimensions of each input that has dynamic ones, by name; letters stand for rows
-        ('B') and tokens ('Q').
+    :param inputs: dimensions, in one shape, of each input that has dynamic ones, by name.
     """
 
     name: str
     graph: Path
     profiles: tuple[Profile, ...]
-    inputs: Mapping[str, tuple[int | str, ...]]
+    inputs: Callable[[Shape], Mapping[str, tuple[int, ...]]]
     optimization_level: int
     workspace_mib: int
 
@@ -59,12 +59,9 @@ def build_plan(request: PlanRequest, timing_cache: Path, report: Report) -> byte
     _use_timing_cache(config, timing_cache)
     for each in request.profiles:
         profile = log.need(builder.create_optimization_profile(), 'TensorRT makes no profile')
-        for name, dims in request.inputs.items():
-            least, best, most = (
-                tuple({'B': shape[0], 'Q': shape[1]}.get(d, d) for d in dims)  # type: ignore[arg-type]
-                for shape in (each.least, each.best, each.most)
-            )
-            profile.set_shape(name, least, best, most)
+        least, best, most = map(request.inputs, (each.least, each.best, each.most))
+        for name in best:
+            profile.set_shape(name, least[name], best[name], most[name])
         if config.add_optimization_profile(profile) < 0:
             raise log.error(f'TensorRT refuses a profile of {request.name}')
     plan = builder.build_serialized_network(network, config)

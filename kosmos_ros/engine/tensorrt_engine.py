@@ -18,9 +18,10 @@ from kosmos_ros.engine.files import (
 )
 from kosmos_ros.engine.golden import Golden, self_check
 from kosmos_ros.engine.machine import Machine
-from kosmos_ros.engine.operators import ATTENTION, tier_for
+from kosmos_ros.engine.operators import tier_for
 from kosmos_ros.engine.plans import PARTIAL, PlanKey, check_owner, read_plans, seal
 from kosmos_ros.engine.profiles import profiles
+from kosmos_ros.engine.recipe import Shape
 from kosmos_ros.engine.runner import Runner
 from kosmos_ros.engine.runners.device import CudaDevice
 from kosmos_ros.engine.runners.static import StaticRunner
@@ -72,8 +73,7 @@ def open_tensorrt(files: 'EngineFiles', plans: Mapping[str, bytes], machine: Mac
     :raises EngineError: when TensorRT does not take them.
     """
     device = CudaDevice()
-    in_place = tier_for(machine.tensorrt) is ATTENTION
-    program = TensorRTProgram(plans, files.recipe, device, in_place)
+    program = TensorRTProgram(plans, files.recipe, device)
     tables = Tables.from_file(
         files.directory / WEIGHTS_FILE, files.config.text, device.torch_device
     )
@@ -158,24 +158,22 @@ def _check(
 
 def _requests(files: 'EngineFiles', machine: Machine) -> list[PlanRequest]:
     text, recipe = files.config.text, files.recipe
-    decoder: dict[str, tuple[int | str, ...]] = {
-        'embeds': ('B', 'Q', text.embed_dim),
-        'mask': ('B', 'Q', recipe.prefix + recipe.slots),
-        'start': ('B',),
-        'last': ('B',),
-    }
-    for index in range(text.layers):
-        for part in ('key', 'value'):
-            decoder[f'cache.{index}.{part}'] = (
-                'B',
-                text.attention_heads,
-                recipe.slots,
-                text.head_dim,
-            )
+
+    def decoder(shape: Shape) -> dict[str, tuple[int, ...]]:
+        rows, tokens, slots = shape
+        cache = (rows, text.attention_heads, slots, text.head_dim)
+        layers = range(text.layers)
+        return {
+            'embeds': (rows, tokens, text.embed_dim),
+            'mask': (rows, tokens, recipe.prefix + slots + tokens),
+            'last': (rows,),
+            **{f'cache.{index}.{part}': cache for index in layers for part in ('key', 'value')},
+        }
+
     graph = decoder_graph(tier_for(machine.tensorrt).name)
     common = (recipe.optimization_level, recipe.workspace_mib)
     return [
-        PlanRequest(VISION_PLAN, files.directory / VISION_GRAPH, (), {}, *common),
+        PlanRequest(VISION_PLAN, files.directory / VISION_GRAPH, (), lambda shape: {}, *common),
         PlanRequest(
             DECODER_PLAN,
             files.directory / graph,

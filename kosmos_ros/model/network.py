@@ -220,7 +220,26 @@ def scatter_attention(
     """
     index = cache_slots(start, q)
     keys, values = (old.scatter(2, index, fresh) for old, fresh in zip(cache, new, strict=True))
-    return mix(q, mask, prefix, (keys, values)), (keys, values)
+    return mix(q, mask, (prefix, (keys, values))), (keys, values)
+
+
+def appended_attention(
+    q: Tensor, new: Pair, mask: Tensor, start: Tensor, prefix: Pair, cache: Pair
+) -> tuple[Tensor, Pair]:
+    """Attend to prefix, cache and what is new, and leave it to the caller to write that into the
+    cache.
+
+    q and new[B,H,Q,C], mask bool[B,1,Q,P+S+Q] -> [B,H,Q,C], new.
+    """
+    return mix(q, mask, (prefix, cache, new)), new
+
+
+def write_new(cache: Tensor, new: Tensor, start: Tensor) -> None:
+    """Write keys and values [L,2,B,H,Q,C] into cache[L,2,B,H,S,C], each row's from its slot start
+    int64[B] on.
+    """
+    slots = start.unsqueeze(1) + torch.arange(new.shape[4], device=new.device)
+    cache.scatter_(4, slots.unsqueeze(1).unsqueeze(3).expand(new.shape), new)
 
 
 def cache_slots(start: Tensor, q: Tensor) -> Tensor:
@@ -229,13 +248,19 @@ def cache_slots(start: Tensor, q: Tensor) -> Tensor:
     return slots.unsqueeze(1).unsqueeze(3).expand(-1, q.shape[1], -1, q.shape[3])
 
 
-def mix(q: Tensor, mask: Tensor, prefix: Pair, cache: Pair) -> Tensor:
-    """Attention of q[B,H,Q,C] to prefix and cache, mask bool[B,1,Q,P+S] -> [B,H,Q,C]."""
-    # The prefix belongs to every row: broadcast in the two products, it is never copied per row.
-    scores = torch.cat([q @ pair[0].transpose(-1, -2) for pair in (prefix, cache)], dim=-1)
-    weights = softmax(scores, mask)
-    shared = prefix[0].shape[-2]
-    return weights[..., :shared] @ prefix[1] + weights[..., shared:] @ cache[1]
+def mix(q: Tensor, mask: Tensor, parts: Sequence[Pair]) -> Tensor:
+    """Attention of q[B,H,Q,C] to keys and values [B or 1,H,N,C] in several parts, mask bool with
+    all N in their order, [B,1,Q,N+N+..] -> [B,H,Q,C].
+    """
+    # A part of one row belongs to every row: broadcast in the products, it is never copied.
+    scores = [q @ keys.transpose(-1, -2) for keys, _ in parts]
+    weights = softmax(torch.cat(scores, dim=-1), mask)
+    begin, mixed = 0, []
+    for _, values in parts:
+        end = begin + values.shape[-2]
+        mixed.append(weights[..., begin:end] @ values)
+        begin = end
+    return sum(mixed[1:], mixed[0])
 
 
 def stacked(cache: Sequence[Pair]) -> Tensor:

@@ -9,11 +9,22 @@ from safetensors.torch import save_file
 import torch
 
 from kosmos_ros.engine.build import build_engine
+from kosmos_ros.engine.load import EngineFiles
 from kosmos_ros.engine.recipe import Recipe, recipe_named
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.network import Kosmos2
 from kosmos_ros.model.vocabulary import Vocabulary
 from kosmos_ros.tabletop.wording import write_word_model
+
+from .cases import KINDS, Case
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _one_thread() -> None:
+    """Threads that wait for each other on a busy machine take thirty times as long for networks as
+    small as these.
+    """
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope='session')
@@ -60,10 +71,9 @@ def recipe() -> Recipe:
     """Small shapes for a small model, on ONNX Runtime."""
     return replace(
         recipe_named('cpu'),
-        slots=88,
         prefix=16,
-        prefill=((1, 24), (1, 8), (4, 16)),
-        decode=(1, 4, 8),
+        prefill=((1, 24, 32), (1, 8, 32), (4, 16, 32), (1, 8, 112), (1, 24, 112)),
+        decode=((1, 32), (4, 32), (8, 32), (1, 112), (4, 88)),
     )
 
 
@@ -85,3 +95,11 @@ def engines(
         directory = out / f'{runner}-{precision}'
         build_engine(checkpoint, directory, target, name='tiny', report=lambda line: None)
     return {path.name: path for path in out.iterdir()}
+
+
+@pytest.fixture(scope='module', params=KINDS)
+def case(request: pytest.FixtureRequest, engines: dict[str, Path]) -> Case:
+    """Every runner with every graph that it can run."""
+    make, tolerance = KINDS[request.param]
+    files = EngineFiles.verified(engines[request.param.split()[0]])
+    return Case(files, make(files), tolerance)

@@ -150,7 +150,7 @@ def test_every_recipe_has_room(vocabulary: Vocabulary, name: str) -> None:
     recipe = recipe_named(name)
     assert len(IMAGE_IDS) <= recipe.prefix
     for case in CASES:
-        assert len(case.prompt(vocabulary)) + len(case.expected) - 1 <= recipe.slots
+        assert len(case.prompt(vocabulary)) + len(case.expected) - 1 <= recipe.room
 
 
 def test_right_answers_pass(vocabulary: Vocabulary, photo: np.ndarray) -> None:

@@ -24,7 +24,7 @@ from kosmos_ros.engine.recipe import Recipe
 from kosmos_ros.errors import EngineError, EngineFileError, SelfCheckFailed
 
 STAGES = ('tokenizer', 'weights', 'graphs', 'reference answers')
-GRAPHS = ('vision.onnx', 'decoder.scatter.onnx')
+GRAPHS = ('vision.onnx', 'decoder.products.onnx')
 # What ends each stage, then what comes after them.
 STEPS = ('write_tokenizer', 'save_file', 'export_graphs', 'ask_reference', 'self_check')
 
@@ -156,7 +156,7 @@ def change_tokenizer(attempt: Attempt) -> None:
 
 
 def change_recipe(attempt: Attempt) -> None:
-    attempt.recipe = replace(attempt.recipe, slots=96)
+    attempt.recipe = replace(attempt.recipe, decode=((1, 32), (1, 112)))
 
 
 def change_place(attempt: Attempt) -> None:
@@ -283,8 +283,8 @@ def test_an_incomplete_checkpoint_is_refused(
     ('change', 'message'),
     [
         ({'prefix': 8}, 'an image of this model has 9 tokens.*room for 8 and 24'),
-        ({'prefill': ((1, 8),)}, 'an image of this model has 9 tokens.*room for 16 and 8'),
-        ({'slots': 120}, r'16 \+ 120 slots, the model 128 positions'),
+        ({'prefill': ((1, 8, 112),)}, 'an image of this model has 9 tokens.*room for 16 and 8'),
+        ({'prefix': 112}, '128 positions does not fit this recipe: .*more slots than tokens'),
     ],
 )
 def test_a_recipe_must_have_room_for_the_model(
@@ -368,5 +368,5 @@ def test_what_an_engine_says_of_itself(engines: dict[str, Path]) -> None:
     for one in manifests.values():
         assert one.name == 'tiny'
         assert one.made_by.startswith('kosmos_ros ')
-        assert {VISION_GRAPH, 'decoder.scatter.onnx'} <= set(one.files)
+        assert {VISION_GRAPH, 'decoder.products.onnx'} <= set(one.files)
         assert ('decoder.attention.onnx' in one.files) == (one.runner == 'tensorrt')

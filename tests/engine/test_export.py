@@ -43,14 +43,28 @@ def test_every_layer_has_its_operators(recipe: Recipe, tmp_path: Path) -> None:
     for tier in TIERS:
         path = tmp_path / f'decoder.{tier.name}.onnx'
         graph = onnx.load(path, load_external_data=False).graph
-        assert len(graph.input) == 4 + 4 * LAYERS
+        assert len(graph.input) == 3 + 4 * LAYERS
         assert len(graph.output) == 1 + 2 * LAYERS
+        inputs = {value.name: dimensions(value) for value in graph.input}
+        outputs = {value.name: dimensions(value) for value in graph.output}
+        assert inputs['embeds'] == ['rows', 'tokens', 32]
+        assert inputs['prefix.0.key'] == [1, 4, recipe.prefix, 8]
+        # What a cache has room for is free, as no operator changes one in place.
+        assert inputs['cache.4.value'] == ['rows', 4, 'slots', 8]
+        assert outputs['new.4.value'] == ['rows', 4, 'tokens', 8]
         counts[tier.name] = Counter(node.op_type for node in graph.node)
         assert not counts[tier.name]['Identity']
-    # Four products with the attention's weights, two with the others', and attention itself.
-    assert counts['scatter']['MatMul'] == (6 + 4) * LAYERS
-    assert counts['scatter']['ScatterElements'] == 2 * LAYERS
-    assert counts['scatter']['Softmax'] == LAYERS
+    # Four products with the attention's weights, two with the others', and attention itself: of
+    # prefix, cache and new tokens.
+    assert counts['products']['MatMul'] == (6 + 2 * 3) * LAYERS
+    assert counts['products']['Softmax'] == LAYERS
     assert counts['attention']['MatMul'] == 6 * LAYERS
-    assert counts['attention']['TensorScatter'] == 2 * LAYERS
     assert counts['attention']['Attention'] == LAYERS
+    for count in counts.values():
+        assert not count['ScatterElements']
+        # Sizes are asked for once, not in each layer.
+        assert count['Shape'] < LAYERS
+
+
+def dimensions(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]

@@ -24,7 +24,8 @@ from kosmos_ros.errors import EngineFileError, SelfCheckFailed
 from kosmos_ros.model.weights import load_model
 
 QUICK = ['vision', 'prefill of the image', 'prefill of prompts', 'decode 1']
-FULL = [*QUICK, 'decode 2', 'decode 3']
+BOXES = [*QUICK, 'decode 2', 'decode 3']
+FULL = [*BOXES, 'text in pieces']
 LEVELS = {'quick': QUICK, 'full': FULL}
 
 
@@ -151,7 +152,7 @@ class Damaged:
         self, runner: Runner, call: str, index: int, harm: Callable[[Floats], Floats]
     ) -> None:
         self._runner, self._call, self._index, self._harm = runner, call, index, harm
-        self.name, self.close = runner.name, runner.close
+        self.name, self.close, self.chunk = runner.name, runner.close, runner.chunk
         self.vision, self.prefill, self.decode = runner.vision, runner.prefill, runner.decode
         self._calls: Counter[str] = Counter()
 
@@ -217,7 +218,7 @@ DAMAGES = {
 # Each stage fetches once; the two of the picture have no scores.
 CALLS = [
     *(('fetch', index, stage) for index, stage in enumerate(FULL)),
-    *(('logits', index, f'{stage}, location scores') for index, stage in enumerate(FULL[2:])),
+    *(('logits', index, f'{stage}, location scores') for index, stage in enumerate(BOXES[2:])),
 ]
 
 
@@ -258,7 +259,7 @@ def runner_up_wins(values: Floats) -> Floats:
     return values
 
 
-@pytest.mark.parametrize('index', range(4), ids=FULL[2:])
+@pytest.mark.parametrize('index', range(4), ids=BOXES[2:])
 def test_another_best_location_is_seen(runner: Runner, golden: Golden, index: int) -> None:
     damaged = Damaged(runner, 'logits', index, runner_up_wins)
     message = f'{FULL[2 + index]} prefers other location tokens than the reference'

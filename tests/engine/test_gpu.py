@@ -12,14 +12,17 @@ import pytest
 import torch
 
 from kosmos_ros.engine.base import Image
-from kosmos_ros.engine.golden import Golden, self_check
+from kosmos_ros.engine.golden import TOLERANCES, Golden, self_check
 from kosmos_ros.engine.grounding import GroundingEngine
 from kosmos_ros.engine.load import EngineFiles, load_engine, open_runner
+from kosmos_ros.engine.runner import Runner
 from kosmos_ros.engine.runners.device import CudaDevice
 from kosmos_ros.engine.runners.static import StaticRunner
 from kosmos_ros.engine.runners.tables import Tables
 from kosmos_ros.engine.runners.torch import TorchProgram
 from kosmos_ros.model.weights import load_model
+
+from .cases import Case, talk
 
 EXPRESSIONS = ['the red ball', 'ring', 'the small green cone left of the large blue box']
 
@@ -50,6 +53,18 @@ def show_times(title: str, engine: GroundingEngine, image: Image) -> None:
         print(f'{title}: {name} {np.median(times):.2f} ms')
 
 
+def long_answer(files: EngineFiles, runner: Runner) -> None:
+    """A prompt in pieces and 64 steps, and others' questions in between, against the reference."""
+    case = Case(files, runner, TOLERANCES[files.recipe.precision])
+    talk(case)
+    pasts = case.fill(case.look(), 1, 40)
+    rng = np.random.default_rng(1)
+    begin = time.perf_counter()
+    for _ in range(64):
+        pasts = case.step(rng.integers(4, files.vocabulary.size, 1), pasts)
+    print(f'{runner.name}: 64 steps beside the reference {time.perf_counter() - begin:.2f} s')
+
+
 @pytest.mark.parametrize('graphs', [False, True], ids=['launched', 'captured'])
 @pytest.mark.parametrize('name', ['tensorrt-fp16', 'tensorrt-bf16', 'tensorrt-int8'])
 def test_pytorch(engines: dict[str, Path], name: str, graphs: bool, image: Image) -> None:
@@ -72,6 +87,7 @@ def test_pytorch(engines: dict[str, Path], name: str, graphs: bool, image: Image
     for _ in range(2):
         for line in self_check(runner, golden, 'full', files.recipe.precision):
             print(f'{name}: {line}')
+    long_answer(files, runner)
     engine = GroundingEngine(name, runner, files.vocabulary, files.config)
     show_times(f'{name}, CUDA graphs {graphs}', engine, image)
 
@@ -95,6 +111,7 @@ def test_tensorrt(engines: dict[str, Path], tmp_path: Path, name: str, image: Im
     directory = Path(shutil.copytree(engines[name], tmp_path / 'engine'))
     files = EngineFiles.verified(directory)
     runner, _ = open_runner(files, 'tensorrt', level='full', build_plans='missing', report=print)
+    long_answer(files, runner)
     engine = GroundingEngine(name, runner, files.vocabulary, files.config)
     show_times(name, engine, image)
     runner.close()

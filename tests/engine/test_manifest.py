@@ -311,7 +311,7 @@ def test_refusals_name_the_file_and_what_is_wrong(engine: Path) -> None:
 def test_wrong_format_says_which_it_reads(engine: Path) -> None:
     fields = json.loads((engine / FILE_NAME).read_text())
     (engine / FILE_NAME).write_text(json.dumps({**fields, 'format': 1}))
-    with pytest.raises(EngineFileError, match='format 1.*reads 2'):
+    with pytest.raises(EngineFileError, match='format 1.*reads 3'):
         load_engine(engine)
 
 
@@ -351,12 +351,12 @@ def test_info_and_verify(engine: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(['engine', 'info', str(engine)]) == 0
     assert 'tiny: for any CPU, onnxruntime, fp32' in capsys.readouterr().out
     assert main(['engine', 'verify', str(engine)]) == 0
-    # Files, loading, vision, two prefills, three steps, an answer.
-    assert capsys.readouterr().out.count(' ok: ') == 9
-    with (engine / 'decoder.scatter.onnx').open('ab') as file:
+    # Files, loading, vision, two prefills, three steps, a text, an answer.
+    assert capsys.readouterr().out.count(' ok: ') == 10
+    with (engine / 'decoder.products.onnx').open('ab') as file:
         file.write(b'x')
     assert main(['engine', 'verify', str(engine)]) == 1
     captured = capsys.readouterr()
     assert captured.out == ''
     assert captured.err.count('\n') == 1
-    assert 'decoder.scatter.onnx' in captured.err
+    assert 'decoder.products.onnx' in captured.err

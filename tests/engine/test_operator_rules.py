@@ -7,7 +7,7 @@ import onnx
 from onnx import helper, numpy_helper
 import pytest
 
-from kosmos_ros.engine.operators import ATTENTION, SCATTER, check_graph
+from kosmos_ros.engine.operators import ATTENTION, PRODUCTS, check_graph
 
 from .onnx_graphs import (
     BOOL,
@@ -28,9 +28,9 @@ def test_axes_are_constants(operator: str) -> None:
     nodes = [node(operator, ['x', 'axes'], ['y'], name='it')]
     values: list[Value] = [('x', FLOAT, [2, 1])]
     outputs: list[Value] = [('y', FLOAT, None)]
-    check_graph(model(nodes, values, [], axes=np.array([1])), SCATTER)
+    check_graph(model(nodes, values, [], axes=np.array([1])), PRODUCTS)
     written = node('Constant', [], ['axes'], value=numpy_helper.from_array(np.array([1])))
-    check_graph(model([written, *nodes], values, []), SCATTER)
+    check_graph(model([written, *nodes], values, []), PRODUCTS)
     refused(model(nodes, [*values, ('axes', INT64, [1])], outputs), "'axes' must be a constant")
 
 
@@ -45,8 +45,8 @@ def norm(outputs: list[str], scale: type = np.float32) -> onnx.ModelProto:
 
 
 def test_layer_normalization_has_one_type_and_one_output() -> None:
-    check_graph(norm(['y']), SCATTER)
-    check_graph(norm(['y', '', '']), SCATTER)
+    check_graph(norm(['y']), PRODUCTS)
+    check_graph(norm(['y', '', '']), PRODUCTS)
     refused(norm(['y', 'mean']), "LayerNormalization 'norm': only its first output")
     refused(norm(['y'], np.float16), "mixed element types: .*'scale' FLOAT16")
 
@@ -61,10 +61,10 @@ def scattered(operator: str, **attributes: object) -> onnx.ModelProto:
 
 
 def test_scattering_does_not_reduce() -> None:
-    check_graph(scattered('ScatterElements', axis=0), SCATTER)
-    check_graph(scattered('ScatterElements', axis=0, reduction='none'), SCATTER)
+    check_graph(scattered('ScatterElements', axis=0), PRODUCTS)
+    check_graph(scattered('ScatterElements', axis=0, reduction='none'), PRODUCTS)
     refused(scattered('ScatterElements', axis=0, reduction='add'), 'not native')
-    check_graph(scattered('ScatterND'), SCATTER)
+    check_graph(scattered('ScatterND'), PRODUCTS)
     refused(scattered('ScatterND', reduction='none'), "'reduction' must be absent")
 
 
@@ -91,10 +91,10 @@ def weights(
 
 def test_int8_weights() -> None:
     half = np.ones(5, np.float16)
-    check_graph(weights(half, axis=1), SCATTER)
-    check_graph(weights(half[:4], axis=0), SCATTER)
-    check_graph(weights(np.ones((), np.float16)), SCATTER)
-    check_graph(weights(np.ones(5, np.float32), axis=1, opset=18), SCATTER)
+    check_graph(weights(half, axis=1), PRODUCTS)
+    check_graph(weights(half[:4], axis=0), PRODUCTS)
+    check_graph(weights(np.ones((), np.float16)), PRODUCTS)
+    check_graph(weights(np.ones(5, np.float32), axis=1, opset=18), PRODUCTS)
     check_graph(weights(half, axis=1, opset=24), ATTENTION)
     refused(weights(half, axis=1, opset=18), 'need opset 19')
     refused(weights(half, axis=1, zero=True), 'a zero point must be left out')
@@ -121,89 +121,56 @@ def test_int8_needs_constants_and_dequantization() -> None:
     )
 
 
-def cached(
+def attended(
     *,
     element: int = HALF,
     slots: int | str = 8,
-    scatter: dict[str, object] | None = None,
     attend: dict[str, object] | None = None,
-    attention_inputs: Sequence[str] = ('q', 'present', 'present', 'mask'),
+    attention_inputs: Sequence[str] = ('q', 'kv', 'kv', 'mask'),
     attention_outputs: Sequence[str] = ('y',),
     mask: int = BOOL,
 ) -> onnx.ModelProto:
     """Attention over one cache, which is key and value at once."""
     return model(
+        [node('Attention', attention_inputs, attention_outputs, name='a', **(attend or {}))],
         [
-            node('TensorScatter', ['past', 'new', 'at'], ['present'], name='s', **(scatter or {})),
-            node('Attention', attention_inputs, attention_outputs, name='a', **(attend or {})),
-        ],
-        [
-            ('past', element, [1, 2, slots, 4]),
-            ('new', element, [1, 2, 3, 4]),
-            ('at', INT64, [1]),
+            ('kv', element, [1, 2, slots, 4]),
             ('q', element, [1, 2, 3, 4]),
             ('mask', mask, [1, 1, 3, slots]),
         ],
-        [('present', element, [1, 2, slots, 4]), ('y', element, [1, 2, 3, 4])],
+        [('y', element, [1, 2, 3, 4])],
         opset=24,
     )
 
 
 @pytest.mark.parametrize('element', [FLOAT, HALF, BRAIN])
-def test_a_cache_in_place(element: int) -> None:
-    check_graph(cached(element=element), ATTENTION)
-    check_graph(cached(element=element, mask=element, attend={'scale': 1.0}), ATTENTION)
-    check_graph(cached(scatter={'axis': 2, 'mode': 'linear'}), ATTENTION)
-    check_graph(cached(attention_inputs=('q', 'present', 'present')), ATTENTION)
-    check_graph(cached(attention_inputs=('q', 'present', 'present', '', '', '')), ATTENTION)
+def test_attention(element: int) -> None:
+    check_graph(attended(element=element), ATTENTION)
+    check_graph(attended(element=element, slots='slots'), ATTENTION)
+    check_graph(attended(element=element, mask=element, attend={'scale': 1.0}), ATTENTION)
+    check_graph(attended(attention_inputs=('q', 'kv', 'kv')), ATTENTION)
+    check_graph(attended(attention_inputs=('q', 'kv', 'kv', '', '', '')), ATTENTION)
 
 
 @pytest.mark.parametrize(
     ('graph', 'match'),
     [
-        (cached(scatter={'axis': 3}), "TensorScatter 's': axis 3 instead of -2"),
-        (cached(scatter={'mode': 'circular'}), 'only the mode linear'),
-        (cached(slots='slots'), "the length of the cache 'past' must be static"),
-        (cached(attend={'is_causal': 1}), "Attention 'a': is_causal must be 0"),
-        (cached(attend={'softmax_precision': FLOAT}), "'softmax_precision' must be absent"),
-        (cached(attend={'softcap': 2.0}), "'softcap' is not supported"),
-        (cached(attend={'qk_matmul_output_mode': 1}), "'qk_matmul_output_mode' is not"),
-        (cached(mask=FLOAT), "the mask 'mask' must be BOOL or of the type of the query"),
-        (cached(mask=INT64), "'mask' is INT64"),
-        (cached(attention_outputs=('y', '', '', 'raw')), 'exactly one output'),
-        (cached(attention_outputs=('y', '')), 'exactly one output'),
+        (attended(attend={'is_causal': 1}), "Attention 'a': is_causal must be 0"),
+        (attended(attend={'softmax_precision': FLOAT}), "'softmax_precision' must be absent"),
+        (attended(attend={'softcap': 2.0}), "'softcap' is not supported"),
+        (attended(attend={'qk_matmul_output_mode': 1}), "'qk_matmul_output_mode' is not"),
+        (attended(mask=FLOAT), "the mask 'mask' must be BOOL or of the type of the query"),
+        (attended(mask=INT64), "'mask' is INT64"),
+        (attended(attention_outputs=('y', '', '', 'raw')), 'exactly one output'),
+        (attended(attention_outputs=('y', '')), 'exactly one output'),
         (
-            cached(attention_inputs=('q', 'present', 'present', '', 'q', 'q')),
+            attended(attention_inputs=('q', 'kv', 'kv', '', 'q', 'q')),
             'past keys, past values and their lengths',
-        ),
-        (
-            cached(attention_inputs=('q', 'past', 'present', 'mask')),
-            "the cache 'past' is read elsewhere, too",
         ),
     ],
 )
 def test_restrictions_of_attention(graph: onnx.ModelProto, match: str) -> None:
     refused(graph, match, ATTENTION)
-
-
-def test_a_cache_comes_from_outside_and_goes_there() -> None:
-    graph = cached()
-    del graph.graph.output[0]
-    refused(graph, "'present' must be an output of the graph", ATTENTION)
-    graph = cached()
-    graph.graph.node.insert(0, node('Identity', ['past'], ['copy']))
-    graph.graph.node[1].input[0] = 'copy'
-    refused(graph, "the cache 'copy' must be an input of the graph", ATTENTION)
-
-
-def test_a_cache_has_four_axes() -> None:
-    graph = model(
-        [node('TensorScatter', ['past', 'new', 'at'], ['present'], axis=1)],
-        [('past', HALF, [1, 8, 4]), ('new', HALF, [1, 3, 4]), ('at', INT64, [1])],
-        [('present', HALF, [1, 8, 4])],
-        opset=24,
-    )
-    refused(graph, 'cache and update must have four axes', ATTENTION)
 
 
 def test_attention_has_four_axes() -> None:
@@ -217,5 +184,10 @@ def test_attention_has_four_axes() -> None:
 
 
 def test_attention_is_refused_by_older_releases() -> None:
-    refused(cached(), 'Attention', SCATTER)
-    refused(unary('TensorScatter'), 'not in the table', SCATTER)
+    refused(attended(), 'Attention', PRODUCTS)
+
+
+def test_a_cache_is_not_updated_in_place() -> None:
+    """It would have to have a static length."""
+    for tier in (PRODUCTS, ATTENTION):
+        refused(unary('TensorScatter'), 'not in the table', tier)

@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper
 import pytest
 
-from kosmos_ros.engine.operators import ATTENTION, SCATTER, TIERS, Tier, check_graph, tier_for
+from kosmos_ros.engine.operators import ATTENTION, PRODUCTS, TIERS, Tier, check_graph, tier_for
 from kosmos_ros.errors import EngineError
 
 from .onnx_graphs import (
@@ -31,10 +31,10 @@ from .onnx_graphs import (
 @pytest.mark.parametrize(
     ('version', 'tier'),
     [
-        ('10.3.0', SCATTER),
-        ('10.3.0.26', SCATTER),
-        ('10.13.3.9', SCATTER),
-        ('10.14.1.48.post1', SCATTER),
+        ('10.3.0', PRODUCTS),
+        ('10.3.0.26', PRODUCTS),
+        ('10.13.3.9', PRODUCTS),
+        ('10.14.1.48.post1', PRODUCTS),
         ('10.15.1.29', ATTENTION),
         ('10.16.2.10', ATTENTION),
         ('11.0.0.114', ATTENTION),
@@ -61,7 +61,7 @@ def test_a_tier_is_found_without_onnx() -> None:
     done = subprocess.run(
         [sys.executable, '-c', program], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.strip() == 'scatter'
+    assert done.stdout.strip() == 'products'
 
 
 def test_tiers_grow() -> None:
@@ -85,7 +85,7 @@ def test_the_table_speaks_onnx(tier: Tier) -> None:
 
 @pytest.mark.parametrize('element', [FLOAT, HALF, BRAIN])
 def test_floats_pass(element: int) -> None:
-    check_graph(unary('Sqrt', element), SCATTER)
+    check_graph(unary('Sqrt', element), PRODUCTS)
     check_graph(unary('Softmax', element, axis=-1), ATTENTION)
 
 
@@ -108,7 +108,7 @@ def test_a_strongly_typed_sum_has_one_type() -> None:
         values: list[Value] = [('a', FLOAT, [2]), ('b', other, [2])]
         return model([node('Add', ['a', 'b'], ['y'], name='sum')], values, [('y', FLOAT, [2])])
 
-    check_graph(total(FLOAT), SCATTER)
+    check_graph(total(FLOAT), PRODUCTS)
     refused(total(HALF), "Add 'sum': mixed element types: 'a' FLOAT, 'b' FLOAT16, 'y' FLOAT")
 
 
@@ -118,7 +118,7 @@ def test_casts_conditions_and_comparisons_change_types() -> None:
         node('Less', ['half', 'half'], ['mask']),
         node('Where', ['mask', 'half', 'half'], ['y']),
     ]
-    check_graph(model(nodes, [('x', FLOAT, [2])], [('y', HALF, [2])]), SCATTER)
+    check_graph(model(nodes, [('x', FLOAT, [2])], [('y', HALF, [2])]), PRODUCTS)
     nodes[0] = node('Cast', ['x'], ['half'], to=TensorProto.UINT8)
     refused(model(nodes, [('x', FLOAT, [2])], [('y', HALF, [2])]), "'half' is UINT8")
 
@@ -148,7 +148,7 @@ def test_foreign_domains_are_refused() -> None:
     refused(graph, "Gelu 'it': domain 'com.microsoft' instead of the standard one")
 
 
-@pytest.mark.parametrize(('tier', 'most'), [(SCATTER, 20), (ATTENTION, 24)])
+@pytest.mark.parametrize(('tier', 'most'), [(PRODUCTS, 20), (ATTENTION, 24)])
 def test_the_opset_has_a_ceiling(tier: Tier, most: int) -> None:
     def identity(opset: int) -> onnx.ModelProto:
         nodes = [node('Identity', ['x'], ['y'])]
@@ -166,8 +166,8 @@ def test_five_problems_are_listed() -> None:
     nodes = [node('NonZero', ['x'], [f'y{i}'], name=f'n{i}') for i in range(7)]
     graph = model(nodes, [('x', FLOAT, [2])], [])
     with pytest.raises(EngineError) as caught:
-        check_graph(graph, SCATTER)
-    assert str(caught.value).startswith('the graph does not fit TensorRT 10.3 (tier scatter): ')
+        check_graph(graph, PRODUCTS)
+    assert str(caught.value).startswith('the graph does not fit TensorRT 10.3 (tier products): ')
     assert str(caught.value).endswith("NonZero 'n4': not in the table; and 2 more")
     del graph.graph.node[5:]
     refused(graph, "'n4': not in the table$")
@@ -191,7 +191,7 @@ def test_unknown_types_are_refused() -> None:
     # The operator is younger than the opset, so that inference passes it over.
     nodes = [node('Gelu', ['x'], ['between']), node('Erf', ['between'], ['y'], name='next')]
     values: list[Value] = [('x', FLOAT, [2])]
-    check_graph(model(nodes, values, [('y', FLOAT, [2])], opset=20), SCATTER)
+    check_graph(model(nodes, values, [('y', FLOAT, [2])], opset=20), PRODUCTS)
     refused(
         model(nodes, values, [('y', FLOAT, [2])], opset=18),
         "the element type of 'between' is unknown",
@@ -217,7 +217,7 @@ def test_shapes_are_static_or_declared(
     values: list[Value] = [('x', FLOAT, inputs), ('other', FLOAT, [2, 3])]
     graph = model(nodes, values, [('y', FLOAT, outputs)])
     if match is None:
-        check_graph(graph, SCATTER)
+        check_graph(graph, PRODUCTS)
     else:
         refused(graph, match)
 
@@ -228,7 +228,7 @@ def test_inputs_have_types_that_can_be_bound(element: int) -> None:
     graph.graph.input.append(helper.make_tensor_value_info('unused', element, [2]))
     refused(graph, "input 'unused': element type")
     graph.graph.input[1].CopyFrom(helper.make_tensor_value_info('unused', BOOL, [2]))
-    check_graph(graph, SCATTER)
+    check_graph(graph, PRODUCTS)
 
 
 def test_external_data_need_not_be_there() -> None:
@@ -242,4 +242,4 @@ def test_external_data_need_not_be_there() -> None:
     table.ClearField('raw_data')
     table.data_location = TensorProto.EXTERNAL
     table.external_data.add(key='location', value='nowhere.data')
-    check_graph(graph, SCATTER)
+    check_graph(graph, PRODUCTS)

@@ -54,10 +54,9 @@ def changed_recipes(recipe: Recipe) -> list[Recipe]:
         'description': 'another',
         'runner': 'onnxruntime',
         'precision': 'bf16',
-        'slots': 96,
         'prefix': 24,
-        'prefill': ((1, 32),),
-        'decode': (1,),
+        'prefill': ((1, 24, 112),),
+        'decode': ((1, 112),),
         'optimization_level': 4,
         'workspace_mib': 2048,
     }
@@ -67,7 +66,7 @@ def changed_recipes(recipe: Recipe) -> list[Recipe]:
 
 def changed_manifests(manifest: Manifest) -> list[Manifest]:
     other = FileEntry(1, '0' * 64)
-    names = ('vision.onnx', 'decoder.scatter.onnx', 'model.safetensors', 'recipe.yaml')
+    names = ('vision.onnx', 'decoder.products.onnx', 'model.safetensors', 'recipe.yaml')
     return [
         *(replace(manifest, files={**manifest.files, name: other}) for name in names),
         replace(manifest, made_by='another version'),

@@ -16,8 +16,8 @@ OLD, NEW = ('10.3.0', '10.7.0.post1', '9.9'), ('10.8.0', '10.15.1', '11.0')
 def shaped() -> Recipe:
     return replace(
         recipe_named('desktop'),
-        prefill=((1, 72), (1, 16), (4, 32), (16, 24)),
-        decode=(1, 8, 32),
+        prefill=((1, 72, 80), (1, 16, 80), (4, 32, 80), (16, 24, 80), (1, 128, 512)),
+        decode=((1, 80), (8, 80), (32, 80), (1, 512)),
     )
 
 
@@ -26,27 +26,28 @@ def test_before_several_profiles_are_safe_all_shapes_share_one(
     shaped: Recipe, version: str
 ) -> None:
     (profile,) = profiles(shaped, version)
-    assert profile == Profile(least=(1, 1), best=(1, 16), most=(32, 72))
+    assert profile == Profile(least=(1, 1, 80), best=(1, 16, 80), most=(32, 128, 512))
     for shape in shaped.shapes:
         assert profile_of(shape, shaped, version) == 0
-        assert profile.least[0] <= shape[0] <= profile.most[0]
-        assert profile.least[1] <= shape[1] <= profile.most[1]
+        for least, size, most in zip(profile.least, shape, profile.most, strict=True):
+            assert least <= size <= most
 
 
 @pytest.mark.parametrize('version', NEW)
 def test_since_then_each_shape_has_its_own(shaped: Recipe, version: str) -> None:
     found = profiles(shaped, version)
-    assert len(found) == len(shaped.shapes) == 7
+    assert len(found) == len(shaped.shapes) == 9
     for shape in shaped.shapes:
         assert found[profile_of(shape, shaped, version)] == Profile(shape, shape, shape)
     with pytest.raises(ValueError, match='not in tuple'):
-        profile_of((2, 2), shaped, version)
+        profile_of((2, 2, 80), shaped, version)
 
 
 def test_a_shape_that_is_named_twice_is_one(shaped: Recipe) -> None:
-    twice = replace(shaped, prefill=((1, 72), (8, 1)), decode=(8, 1, 8))
-    assert [one.best for one in profiles(twice, '10.8')] == [(1, 72), (8, 1), (1, 1)]
-    assert profile_of((1, 1), twice, '10.8') == 2
+    prefill, decode = ((1, 72, 80), (8, 1, 80)), ((8, 80), (1, 80), (8, 80))
+    twice = replace(shaped, prefill=prefill, decode=decode)
+    assert [one.best for one in profiles(twice, '10.8')] == [(1, 72, 80), (8, 1, 80), (1, 1, 80)]
+    assert profile_of((1, 1, 80), twice, '10.8') == 2
 
 
 @pytest.mark.parametrize('name', ['desktop', 'jetson-orin', 'jetson-thor'])
@@ -54,7 +55,7 @@ def test_those_of_our_recipes(name: str) -> None:
     recipe = recipe_named(name)
     assert [one.best for one in profiles(recipe, '10.13')] == list(recipe.shapes)
     (wide,) = profiles(recipe, '10.3')
-    assert wide.best == (1, 16)
+    assert wide.best == (1, 16, 80)
 
 
 def test_versions() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+import re
 from typing import Any
 
 import pytest
@@ -23,10 +24,9 @@ def fields() -> dict[str, Any]:
         'description': 'a machine',
         'runner': 'onnxruntime',
         'precision': 'fp32',
-        'slots': 80,
         'prefix': 72,
-        'prefill': [[1, 72], [4, 32]],
-        'decode': [1, 8],
+        'prefill': [[1, 72, 80], [4, 32, 80], [1, 72, 512]],
+        'decode': [[1, 80], [8, 80], [1, 512]],
         'optimization_level': 3,
         'workspace_mib': 64,
     }
@@ -63,15 +63,21 @@ def test_the_released_model_fits(name: str) -> None:
     image = config.latent_query_num + 3
     assert image == 67
     assert recipe.prefix >= image
-    assert recipe.prefill[0][0] == 1
-    assert recipe.prefill[0][1] >= image
-    # The longest expression and one token of its box.
-    assert recipe.slots >= tokens + 1
-    assert recipe.prefix + recipe.slots <= config.text.max_position_embeddings
-    # In one run each: all expressions that the decode loop puts at once, and what it opens of one.
-    assert any(rows >= _MAX_ROWS and new >= tokens for rows, new in recipe.prefill)
-    assert 1 in recipe.decode
-    assert max(recipe.decode) >= _CELLS_PER_STEP
+    # As the prefix, and as a piece of a longer prompt.
+    assert recipe.chunk >= image
+    # In one run each: all expressions that the decode loop puts at once, and what it opens of one,
+    # with the longest expression and one token of its box.
+    assert any(rows >= _MAX_ROWS and new >= tokens for rows, new, _ in recipe.prefill)
+    short = min(slots for _, slots in recipe.decode)
+    assert short >= tokens + 1
+    assert (1, short) in recipe.decode
+    assert any(rows >= _CELLS_PER_STEP and slots == short for rows, slots in recipe.decode)
+    # A text with all positions of the model, and beams.
+    assert recipe.prefix + recipe.room == config.text.max_position_embeddings
+    assert any(rows >= Limits().max_beams and slots > short for rows, slots in recipe.decode)
+    assert recipe.within(config.text.max_position_embeddings) == recipe
+    # What other shapes than a single long row need is not much more than that.
+    assert recipe.cached <= max(1976, max(rows for rows, _ in recipe.decode) * 80)
     assert recipe.runner == ('onnxruntime' if name == 'cpu' else 'tensorrt')
     assert len(set(recipe.shapes)) == len(recipe.shapes)
 
@@ -119,21 +125,55 @@ def test_another_precision_must_be_one_of_the_runner() -> None:
 
 
 def test_all_shapes_prefill_first(path: Path, fields: dict[str, Any]) -> None:
-    assert read(path, fields).shapes == ((1, 72), (4, 32), (1, 1), (8, 1))
+    assert read(path, fields).shapes == (
+        *((1, 72, 80), (4, 32, 80), (1, 72, 512)),
+        *((1, 1, 80), (8, 1, 80), (1, 1, 512)),
+    )
+
+
+def test_what_follows_from_shapes(path: Path, fields: dict[str, Any]) -> None:
+    recipe = read(path, fields)
+    assert (recipe.chunk, recipe.room) == (72, 512)
+    assert (recipe.cached, recipe.fresh) == (640, 128)
+
+
+def test_it_becomes_smaller_for_a_model_of_fewer_positions(
+    path: Path, fields: dict[str, Any]
+) -> None:
+    recipe = read(path, fields)
+    assert recipe.within(584) == recipe
+    smaller = recipe.within(583)
+    assert smaller.shapes == (
+        *((1, 72, 80), (4, 32, 80), (1, 72, 504)),
+        *((1, 1, 80), (8, 1, 80), (1, 1, 504)),
+    )
+    # What is the same then is there once.
+    assert recipe.within(152).shapes == ((1, 72, 80), (4, 32, 80), (1, 1, 80), (8, 1, 80))
+    with pytest.raises(EngineFileError, match='151 positions does not fit.* slots than tokens'):
+        recipe.within(151)
+    with pytest.raises(EngineFileError, match='does not fit this recipe'):
+        recipe.within(60)
 
 
 WRONG: dict[str, list[Any]] = {
     'description': [None, 7, ['x'], True],
     'runner': [None, 7, 'torch', 'TensorRT', '', ['tensorrt']],
     'precision': [None, 7, 'fp16', 'bf16', 'fp64', '', ['fp32']],
-    'slots': [None, 0, -8, 81, 72, 64, 80.0, '80', True, [80], 'x'],
     'prefix': [None, 0, -8, 71, 72.0, '72', False, [72]],
     'prefill': [
-        *(None, 7, 'x', 'ab', [], [[]], [1, 72], [[1]], [[1, 72, 1]], {1: 72}, ['ab'], [None]),
-        *([[1, 0]], [[0, 72]], [[1, -72]], [[1, 72.0]], [['1', '72']], [[True, 72]], [[1, None]]),
-        *([[2, 72]], [[4, 32], [1, 72]], [[1, 16], [1, 72]], [[1, 80]], [[1, 88]]),
+        *(None, 7, 'x', 'abc', [], [[]], [1, 72, 512], [[1, 72]], [[1, 72, 512, 1]], {1: 72}),
+        *(['abc'], [None], [[1, 0, 512]], [[0, 72, 512]], [[1, -72, 512]], [[1, 72.0, 512]]),
+        *([['1', '72', '512']], [[True, 72, 512]], [[1, 72, None]], [[1, 72, 0]], [[1, 72, -8]]),
+        # Steps of 8; more slots than tokens; a single row with the most of both.
+        *([[1, 72, 510]], [[1, 72, 72], [1, 72, 512]], [[1, 512, 512]], [[2, 72, 512]]),
+        *([[1, 72, 80]], [[1, 72, 520]], [[1, 72, 512], [1, 80, 88]], [[1, 72, 512], [4, 80, 88]]),
+        *([[1, 72, 512], [4, 32, 520]], [[1, 16, 512], [1, 72, 80]]),
     ],
-    'decode': [None, 7, 'x', '', [], [0], [-1], [1.0], ['1'], [True], [None], [[1]], {1: 2}],
+    'decode': [
+        *(None, 7, 'x', '', [], [1], [[1]], [1, 512], [[0, 512]], [[-1, 512]], [[1.0, 512]]),
+        *([['1', 512]], [[True, 512]], [[None, 512]], [[1, 72, 512]], {1: 512}),
+        *([[1, 511]], [[1, 80]], [[8, 512]], [[1, 512], [8, 520]], [[1, 520]]),
+    ],
     'optimization_level': [None, -1, 6, 3.0, '3', True, [3]],
     'workspace_mib': [None, 0, -1, 64.0, '64', True, [64]],
 }
@@ -159,6 +199,19 @@ def test_precisions_are_those_of_the_runner(
             assert read(path, content).precision == precision
         else:
             assert f'the precision for {runner}' in refusal(path, content)
+
+
+def test_senseless_shapes_say_what_there_must_be(path: Path, fields: dict[str, Any]) -> None:
+    for change, sentence in [
+        ({'prefill': [[1, 72, 80]]}, 'must have a single row, the most tokens, .*: [1, 72, 512]'),
+        ({'decode': [[8, 512]]}, 'one shape of decode must have a single row .*: [1, 512]'),
+        ({'prefill': [[1, 72, 72], [1, 72, 512]]}, 'prefill must have more slots than tokens'),
+        ({'decode': [[1, 100]]}, 'slots in prefill and decode must be multiples of 8'),
+        ({'prefill': [[1, 72]]}, 'prefill must have lists [rows, tokens, slots], not [1, 72]'),
+        ({'decode': [1, 8]}, 'decode must have lists [rows, slots], not 1'),
+    ]:
+        pattern = re.escape(sentence).replace(re.escape('.*'), '.*')
+        assert re.search(pattern, refusal(path, fields | change))
 
 
 def test_a_field_too_few_or_too_many_is_named(path: Path, fields: dict[str, Any]) -> None:

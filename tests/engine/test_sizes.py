@@ -9,11 +9,14 @@ import torch
 
 from kosmos_ros.engine import sizes
 from kosmos_ros.engine.files import WEIGHTS_FILE
+from kosmos_ros.engine.load import EngineFiles
 from kosmos_ros.engine.recipe import Recipe, recipe_named
 from kosmos_ros.engine.sizes import Sizes, available_memory, check_disk, check_memory, gigabytes
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.network import Kosmos2
+
+from .cases import on_static_loop
 
 ORIN = 'jetson-orin'
 
@@ -47,7 +50,14 @@ def test_weights_by_precision() -> None:
 
 def test_caches_are_what_the_recipe_says() -> None:
     """As the comment in jetson-orin.yaml."""
-    assert Sizes.of(Kosmos2Config(), recipe_named(ORIN)).caches == 480 << 20
+    assert Sizes.of(Kosmos2Config(), recipe_named(ORIN)).caches == 600 << 20
+
+
+def test_caches_are_what_the_runner_reserves(engines: dict[str, Path]) -> None:
+    files = EngineFiles.verified(engines['onnxruntime-fp32'])
+    arena = on_static_loop(files)._arena
+    memories = (arena.prefix, arena._cache, arena._fresh)
+    assert sum(one.nbytes for one in memories) == Sizes.of(files.config, files.recipe).caches
 
 
 def test_the_estimate_fits_a_real_engine(engines: dict[str, Path]) -> None:

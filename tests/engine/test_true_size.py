@@ -5,6 +5,7 @@ whole chain, and each of its graphs run by ONNX Runtime.
 from collections.abc import Iterator
 import gc
 import json
+import os
 from pathlib import Path
 import resource
 import shutil
@@ -75,6 +76,8 @@ def random_weights() -> dict[str, Tensor]:
 
 @pytest.fixture(scope='module')
 def engine(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    # Other tests have only one.
+    torch.set_num_threads(os.cpu_count() or 1)
     folder = tmp_path_factory.mktemp('true_size')
     checkpoint = folder / 'checkpoint'
     checkpoint.mkdir()

@@ -1,7 +1,8 @@
 """The memory in which a static loop keeps keys and values.  Needs torch.
 
 Compiled work has fixed addresses, so there is one memory for the tokens of all rows and one for
-the prefix that they share, and whatever is worked on is brought there.
+the prefix that they share, and whatever is worked on is brought there.  A step leaves that as it
+is: new keys and values come out beside it, and are written into it afterwards.
 """
 
 from collections.abc import Callable
@@ -28,8 +29,18 @@ class StaticKeyValues:
     def select(self, rows: Tokens) -> 'StaticKeyValues':
         """See `KeyValues.select`."""
         index = torch.from_numpy(rows).to(self.tensor.device)
-        own = self.tensor.index_select(2, index)
+        own = self.tensor[..., : self.filled, :].index_select(2, index)
         return StaticKeyValues(own, self.prefix, self.lengths[rows])
+
+    @property
+    def nbytes(self) -> int:
+        """See `KeyValues.nbytes`: of what is filled, wherever that lies."""
+        return self.tensor[..., : self.filled, :].nbytes
+
+    @property
+    def filled(self) -> int:
+        """Slots of the longest row."""
+        return int(self.lengths.max(initial=0))
 
     @property
     def shared(self) -> int:
@@ -38,68 +49,61 @@ class StaticKeyValues:
 
 
 class Arena:
-    """Two halves that steps read and write in turns, or one that changes in place."""
+    """The cache that steps read, what they give, and the prefix: one memory for all shapes."""
 
     def __init__(
-        self,
-        empty: Callable[[int, int], Tensor],
-        rows: int,
-        slots: int,
-        prefix: int,
-        in_place: bool,
+        self, empty: Callable[[int, int], Tensor], cached: int, fresh: int, prefix: int
     ) -> None:
         """Reserve memory.
 
         :param empty: gives [L,2,rows,H,slots,C] on the device.
+        :param cached: slots that all rows together have at most.
+        :param fresh: new tokens that all rows together have at most.
         """
         # Nothing but numbers, also where nothing was written yet: see `forget`.
         self.prefix = empty(1, prefix).zero_()  # [L,2,1,H,P,C]
-        first = empty(rows, slots).zero_()
-        self._halves = (first, first if in_place else empty(rows, slots).zero_())
-        self._now = 0
+        self._cache = empty(1, cached).zero_()
+        # A multiple, for the addresses of its layers.
+        self._fresh = empty(1, -(-fresh // 8) * 8)
         self._prefix_of: weakref.ref[StaticKeyValues] | None = None
         self._resident: weakref.ref[StaticKeyValues] | None = None
+        # Rows and slots as which the cache is in use.
+        self._shape = (0, 0)
 
-    @property
-    def now(self) -> int:
-        """Which half holds the past of the next step."""
-        return self._now
+    def past(self, rows: int, slots: int) -> Tensor:
+        """The cache as one of some rows [L,2,rows,H,slots,C]."""
+        return _beginning(self._cache, rows, slots)
 
-    def halves(self, rows: int) -> tuple[Tensor, Tensor]:
-        """The beginnings of both halves as caches [L,2,rows,H,S,C]."""
-        first, second = (
-            half.flatten()[: math.prod(shape)].view(shape)
-            for half in self._halves
-            for shape in [(*half.shape[:2], rows, *half.shape[3:])]
-        )
-        return first, second
+    def fresh(self, rows: int, tokens: int) -> Tensor:
+        """Where a step leaves keys and values of new tokens: [L,2,rows,H,tokens,C]."""
+        return _beginning(self._fresh, rows, tokens)
 
-    def load(self, past: StaticKeyValues, rows: int) -> None:
-        """Bring `past`, and its prefix, to where a step for `rows` rows finds them.
+    def load(self, past: StaticKeyValues, rows: int, slots: int) -> None:
+        """Bring `past`, and its prefix, to where a step of this shape finds them.
 
         :raises EngineError: when the prefix is too long.
         """
         if past.prefix is not None:
             self._load_prefix(past.prefix)
-        if self._resident is not None and self._resident() is past:
+        resident = self._resident() if self._resident is not None else None
+        if resident is past and self._shape == (rows, slots):
             return
         self.move_out()
-        filled = int(past.lengths.max(initial=0))
+        self._shape = (rows, slots)
+        filled = past.filled
         if filled:
-            own = self.halves(rows)[self._now][:, :, : len(past.lengths)]
+            own = self.past(rows, slots)[:, :, : len(past.lengths)]
             own[..., :filled, :] = past.tensor[..., :filled, :]
 
-    def turn(self, written: StaticKeyValues) -> None:
-        """A step has written; this is what lies here now."""
-        self._now = 1 - self._now
-        self._resident = weakref.ref(written)
+    def keep(self, past: StaticKeyValues) -> None:
+        """This is what lies in the cache now."""
+        self._resident = weakref.ref(past)
 
     def move_out(self) -> None:
-        """Whoever's keys and values lie here gets memory for them."""
+        """Whoever's keys and values lie in the cache gets memory for them."""
         resident = self._resident() if self._resident is not None else None
         if resident is not None:
-            filled = int(resident.lengths.max(initial=0))
-            resident.tensor = resident.tensor[..., :filled, :].clone()
+            resident.tensor = resident.tensor[..., : resident.filled, :].clone()
         self._resident = None
 
     def forget(self) -> None:
@@ -108,9 +112,10 @@ class Arena:
         What is masked has the weight 0, and 0 times NaN is NaN: one bad picture must not spoil
         what comes after it.
         """
-        self._resident = self._prefix_of = None
-        for memory in (self.prefix, *self._halves):
-            memory.zero_()
+        self.move_out()
+        self._prefix_of = None
+        self.prefix.zero_()
+        self._cache.zero_()
 
     def _load_prefix(self, prefix: StaticKeyValues) -> None:
         if self._prefix_of is not None and self._prefix_of() is prefix:
@@ -123,3 +128,10 @@ class Arena:
             )
         self.prefix[..., :filled, :] = prefix.tensor[..., :filled, :]
         self._prefix_of = weakref.ref(prefix)
+
+
+def _beginning(memory: Tensor, rows: int, slots: int) -> Tensor:
+    """Of memory [L,2,1,H,N,C], each layer's first part as [L,2,rows,H,slots,C]."""
+    layers, _, _, heads, _, width = memory.shape
+    shape = (rows, heads, slots, width)
+    return memory.flatten(2)[..., : math.prod(shape)].view(layers, 2, *shape)

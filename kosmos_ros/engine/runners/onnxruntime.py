@@ -1,7 +1,7 @@
 """ONNX Runtime on the CPU: light, no torch, any machine."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -13,8 +13,16 @@ from kosmos_ros.engine.base import Floats, Tokens
 from kosmos_ros.engine.files import VISION_GRAPH, WEIGHTS_FILE, decoder_graph
 from kosmos_ros.engine.recipe import Recipe
 from kosmos_ros.engine.runner import KeyValues
-from kosmos_ros.engine.runners.layout import image_slots, positions, visible
-from kosmos_ros.errors import EngineError, EngineFileError, RunnerUnavailable
+from kosmos_ros.engine.runners.layout import (
+    CHUNK,
+    GROWTH,
+    check_places,
+    head_rows,
+    image_slots,
+    positions,
+    visible,
+)
+from kosmos_ros.errors import EngineFileError, RunnerUnavailable
 from kosmos_ros.model.config import EMBEDDING, HEAD, Kosmos2Config
 from kosmos_ros.model.positions import sinusoidal_positions
 
@@ -31,7 +39,23 @@ class _KeyValues:
 
     def select(self, rows: Tokens) -> '_KeyValues':
         own = tuple(array[rows] for array in self.own)
-        return _KeyValues(own, self.prefix, self.lengths[rows], self.shared)
+        return replace(self, own=own, lengths=self.lengths[rows])
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.own)
+
+    def has_room(self, new: int) -> bool:
+        slots: int = self.own[0].shape[2]
+        return int(self.lengths.max(initial=0)) + new <= slots
+
+    def with_room(self, new: int) -> '_KeyValues':
+        """The same with slots for so many more tokens, at least."""
+        if self.has_room(new):
+            return self
+        more = int(self.lengths.max(initial=0)) + new - self.own[0].shape[2]
+        padding = ((0, 0), (0, 0), (0, more), (0, 0))
+        return replace(self, own=tuple(np.pad(array, padding) for array in self.own))
 
 
 class OnnxRuntimeRunner:
@@ -39,13 +63,15 @@ class OnnxRuntimeRunner:
     are NumPy.
     """
 
+    chunk = CHUNK
+
     def __init__(
         self,
         directory: Path,
         config: Kosmos2Config,
         image_token: int,
         recipe: Recipe,
-        tier: str = 'scatter',
+        tier: str = 'products',
     ) -> None:
         """Load a verified engine directory.
 
@@ -57,6 +83,7 @@ class OnnxRuntimeRunner:
         if recipe.activations == 'bf16':
             raise RunnerUnavailable('ONNX Runtime has no bfloat16 on the CPU')
         self.name = f'ONNX Runtime {onnxruntime.__version__}, CPU, {recipe.precision}'
+        self.room = config.text.max_position_embeddings
         self._config = config
         self._image_token = image_token
         self._vision = _session(directory / VISION_GRAPH)
@@ -73,10 +100,9 @@ class OnnxRuntimeRunner:
         names = [f'{index}.{part}' for index in range(text.layers) for part in ('key', 'value')]
         self._prefix_names = [f'prefix.{name}' for name in names]
         self._cache_names = [f'cache.{name}' for name in names]
-        lengths = {one.name: one.shape[2] for one in self._decoder.get_inputs() if '.' in one.name}
-        # Graphs for TensorRT have room for so many tokens, others for as many as come.
-        self._static_prefix = _size(lengths[self._prefix_names[0]])
-        self._static_slots = _size(lengths[self._cache_names[0]])
+        # Graphs for TensorRT have room for so long a prefix, others for any.
+        length = next(one.shape[2] for one in self._decoder.get_inputs() if '.' in one.name)
+        self._static_prefix: int | None = length if isinstance(length, int) else None
 
     def vision(self, pixels: Floats) -> Floats:
         """See `Runner.vision`: [1,K,D]."""
@@ -89,63 +115,78 @@ class OnnxRuntimeRunner:
         lengths: Tokens,
         *,
         prefix: KeyValues | None = None,
+        past: KeyValues | None = None,
         images: Sequence[object] = (),
         room: int = 0,
     ) -> tuple[Floats, _KeyValues]:
         """See `Runner.prefill`.
 
-        :raises EngineError: when the graph has no room for so many tokens.
+        :raises EngineError: when the model has no positions for so many tokens.
+        :raises ValueError: when both a prefix and a past are given.
         """
+        if prefix is not None and past is not None:
+            raise ValueError('a prefix and a past cannot be given both')
         tokens = self._embedding[ids]
         if images:
             slots = image_slots(ids, self._image_token, self._config.latent_query_num)
             tokens[0, slots] = np.concatenate([cast(Floats, image)[0] for image in images])
-        shared, before = self._as_prefix(cast(_KeyValues | None, prefix))
-        needed = ids.shape[1] + room
-        if self._static_slots is not None and needed > self._static_slots:
-            raise EngineError(
-                f'the engine has room for {self._static_slots} tokens behind the image, not '
-                f'{needed}; build it by a recipe with more slots'
-            )
-        empty = self._empty(len(ids), self._static_slots or needed)
-        past = _KeyValues(empty, before, np.zeros_like(lengths), shared)
-        hidden, own = self._run(tokens, past, lengths - 1)
-        return hidden, _KeyValues(own, before, lengths, shared)
+        if past is None:
+            shared, before = self._as_prefix(cast(_KeyValues | None, prefix))
+            empty = self._empty(len(ids), 0)
+            past = _KeyValues(empty, before, np.zeros_like(lengths), shared)
+        return self._read(tokens, cast(_KeyValues, past), lengths, room)
 
     def decode(self, ids: Tokens, past: KeyValues) -> tuple[Floats, _KeyValues]:
-        """See `Runner.decode`."""
+        """See `Runner.decode`.
+
+        :raises EngineError: as `prefill`.
+        """
         past = cast(_KeyValues, past)
-        hidden, own = self._run(self._embedding[ids[:, None]], past, np.zeros_like(past.lengths))
-        return hidden, _KeyValues(own, past.prefix, past.lengths + 1, past.shared)
+        # Once there is no room, there is soon none again.
+        room = 0 if past.has_room(1) else GROWTH
+        return self._read(self._embedding[ids[:, None]], past, np.ones_like(past.lengths), room)
 
     def logits(self, hidden: object, first: int, last: int) -> Floats:
         """See `Runner.logits`."""
-        return self.fetch(hidden) @ self._head[first:last].T.astype(np.float32)
+        state = self.fetch(hidden)
+        scores = [
+            state @ self._head[rows].T.astype(np.float32, copy=False)
+            for rows in head_rows(first, last)
+        ]
+        return np.concatenate(scores, axis=1)
 
     def fetch(self, value: object) -> Floats:
         """See `Runner.fetch`."""
-        return cast(Floats, value).astype(np.float32)
+        return cast(Floats, value).astype(np.float32, copy=False)
 
     def close(self) -> None:
         """See `Runner.close`."""
         del self._vision, self._decoder
 
-    def _run(self, tokens: Floats, past: _KeyValues, last: Tokens) -> tuple[Floats, Arrays]:
-        new, slots = tokens.shape[1], past.own[0].shape[2]
+    def _read(
+        self, tokens: Floats, past: _KeyValues, lengths: Tokens, room: int
+    ) -> tuple[Floats, _KeyValues]:
+        """Read tokens [B,Q,D], of which `lengths` [B] are real, behind `past`."""
+        new = tokens.shape[1]
+        check_places(past.lengths, new, past.shared, self.room)
+        past = past.with_room(new + room)
+        slots = past.own[0].shape[2]
         where = positions(past.lengths, new, past.shared)
         embeds = tokens.astype(np.float32) * self._scale + self._positions[where]
-        hidden, *own = self._decoder.run(
+        hidden, *fresh = self._decoder.run(
             None,
             {
                 'embeds': embeds.astype(tokens.dtype),
                 'mask': visible(past.lengths, new, past.shared, slots, past.prefix[0].shape[2]),
-                'start': past.lengths,
-                'last': last,
+                'last': lengths - 1,
                 **dict(zip(self._prefix_names, past.prefix, strict=True)),
                 **dict(zip(self._cache_names, past.own, strict=True)),
             },
         )
-        return cast(Floats, hidden), tuple(own)
+        rows, places = np.arange(len(tokens))[:, None], past.lengths[:, None] + np.arange(new)
+        for array, part in zip(past.own, fresh, strict=True):
+            array[rows, :, places] = part.swapaxes(1, 2)
+        return cast(Floats, hidden), replace(past, lengths=past.lengths + lengths)
 
     def _as_prefix(self, past: _KeyValues | None) -> tuple[int, Arrays]:
         """Tokens, and arrays as the graph wants them."""
@@ -164,10 +205,6 @@ class OnnxRuntimeRunner:
         text = self._config.text
         shape = (rows, text.attention_heads, slots, text.head_dim)
         return tuple(np.zeros(shape, self._embedding.dtype) for _ in self._cache_names)
-
-
-def _size(dimension: object) -> int | None:
-    return dimension if isinstance(dimension, int) else None
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:

@@ -22,10 +22,11 @@ from kosmos_ros.engine.recipe import Recipe, Shape
 from kosmos_ros.engine.runner import KeyValues
 from kosmos_ros.engine.runners.arena import Arena, StaticKeyValues
 from kosmos_ros.engine.runners.device import Device
-from kosmos_ros.engine.runners.layout import image_slots, positions, visible
+from kosmos_ros.engine.runners.layout import head_rows, image_slots, positions, visible
 from kosmos_ros.engine.runners.tables import Tables
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model.config import Kosmos2Config
+from kosmos_ros.model.network import write_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +34,12 @@ class Buffers:
     """Where one shape of the decoder finds its input and leaves its output, for ever."""
 
     embeds: Tensor  # [B,Q,D]
-    mask: Tensor  # bool[B,Q,P+S]
-    start: Tensor  # int64[B]
+    mask: Tensor  # bool[B,Q,P+S+Q]
     last: Tensor  # int64[B]
     prefix: Tensor  # [L,2,1,H,P,C]
     past: Tensor  # [L,2,B,H,S,C]
-    present: Tensor  # [L,2,B,H,S,C]; the memory of `past`, if the program updates in place
     hidden: Tensor  # [B,D]
+    fresh: Tensor  # [L,2,B,H,Q,C]; what the loop then writes into `past`
 
 
 class Program(Protocol):
@@ -50,10 +50,6 @@ class Program(Protocol):
     @property
     def name(self) -> str:
         """Backend, its version, device and precision, for people."""
-
-    @property
-    def in_place(self) -> bool:
-        """Whether it updates caches where they lie, or reads one memory and writes another."""
 
     def bind_vision(self, pixels: Tensor, embeds: Tensor) -> Callable[[], None]:
         """float32[1,3,I,I] -> [1,K,D]."""
@@ -83,12 +79,10 @@ class _Captured:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """The decoder in one shape: buffers and work for each half of the arena that holds the
-    past.
-    """
+    """The decoder in one shape."""
 
-    buffers: tuple[Buffers, Buffers]
-    work: tuple[Callable[[], None], Callable[[], None]]
+    buffers: Buffers
+    work: Callable[[], None]
 
 
 class StaticRunner:
@@ -108,6 +102,7 @@ class StaticRunner:
         :param image_token: id of ``<image>``; image embeddings go behind it.
         """
         self.name = program.name
+        self.chunk, self.room = recipe.chunk, recipe.room
         self._program = program
         self._device = device
         self._tables = tables
@@ -119,10 +114,7 @@ class StaticRunner:
             self._pixels = device.empty((1, 3, side, side), torch.float32)
             self._embeds = self._empty(1, config.latent_query_num, config.text.embed_dim)
             self._see = _Captured(device, program.bind_vision(self._pixels, self._embeds))
-            most = max(rows for rows, _ in recipe.shapes)
-            self._arena = Arena(
-                self._cache, most, recipe.slots, recipe.prefix, in_place=program.in_place
-            )
+            self._arena = Arena(self._cache, recipe.cached, recipe.fresh, recipe.prefix)
             self._steps = {shape: self._step(shape) for shape in dict.fromkeys(recipe.shapes)}
 
     @torch.inference_mode()
@@ -140,56 +132,47 @@ class StaticRunner:
         lengths: Tokens,
         *,
         prefix: KeyValues | None = None,
+        past: KeyValues | None = None,
         images: Sequence[object] = (),
         room: int = 0,
     ) -> tuple[Tensor, StaticKeyValues]:
         """See `Runner.prefill`.
 
-        :raises EngineError: when the prompts are longer than the recipe's shapes.
+        :raises EngineError: when the prompts are longer than the recipe's shapes, or rows have no
+            slots for so many tokens.
+        :raises ValueError: when both a prefix and a past are given.
         """
-        shared = cast(StaticKeyValues | None, prefix)
+        if prefix is not None and past is not None:
+            raise ValueError('a prefix and a past cannot be given both')
         with self._device.active():
             tokens = self._tables.embedding[self._here(ids)]
             if images:
                 slots = image_slots(ids, self._image_token, self._config.latent_query_num)
                 tokens[0, self._here(slots)] = torch.cat([cast(Tensor, i)[0] for i in images])
-            nothing = self._arena.prefix[..., :0, :]
-            hidden, parts = [], []
-            for rows, shape in self._split(len(ids), ids.shape[1]):
-                part = StaticKeyValues(nothing, shared, np.zeros_like(lengths[rows]))
-                state, read = self._run(shape, tokens[rows], part, lengths[rows])
-                # Of its own: a search asks for this again when the arena holds something else.
-                self._arena.move_out()
-                hidden.append(state)
-                parts.append(read.tensor)
-            return torch.cat(hidden), StaticKeyValues(_joined(parts), shared, lengths)
+            if past is None:
+                nothing = self._cache(len(ids), 0)
+                shared = cast(StaticKeyValues | None, prefix)
+                past = StaticKeyValues(nothing, shared, np.zeros_like(lengths))
+            return self._read(tokens, cast(StaticKeyValues, past), lengths, room)
 
     @torch.inference_mode()
     def decode(self, ids: Tokens, past: KeyValues) -> tuple[Tensor, StaticKeyValues]:
-        """See `Runner.decode`."""
+        """See `Runner.decode`.
+
+        :raises EngineError: when rows have no slots for one more token.
+        """
         past = cast(StaticKeyValues, past)
-        one = np.ones_like(past.lengths)
         with self._device.active():
             tokens = self._tables.embedding[self._here(ids[:, None])]
-            split = self._split(len(ids), 1)
-            if len(split) == 1:
-                return self._run(split[0][1], tokens, past, one)
-            self._arena.move_out()
-            hidden, parts = [], []
-            for rows, shape in split:
-                part = StaticKeyValues(past.tensor[:, :, rows], past.prefix, past.lengths[rows])
-                state, read = self._run(shape, tokens[rows], part, one[rows])
-                hidden.append(state)
-                parts.append(read)
-            own = _joined([part.tensor for part in parts])
-            return torch.cat(hidden), StaticKeyValues(own, past.prefix, past.lengths + 1)
+            return self._read(tokens, past, np.ones_like(past.lengths), 0)
 
     @torch.inference_mode()
     def logits(self, hidden: object, first: int, last: int) -> Floats:
         """See `Runner.logits`."""
         with self._device.active():
-            scores = cast(Tensor, hidden).float() @ self._tables.head[first:last].float().T
-            result: Floats = scores.cpu().numpy()
+            head, state = self._tables.head, cast(Tensor, hidden).float()
+            scores = [state @ head[rows].float().T for rows in head_rows(first, last)]
+            result: Floats = torch.cat(scores, dim=1).cpu().numpy()
             if not np.isfinite(result).all():
                 self._arena.forget()
             return result
@@ -203,72 +186,83 @@ class StaticRunner:
         """See `Runner.close`."""
         self._program.close()
 
+    def _read(
+        self, tokens: Tensor, past: StaticKeyValues, new: Tokens, room: int
+    ) -> tuple[Tensor, StaticKeyValues]:
+        """Read tokens [B,Q,D], of which `new` [B] are real, behind `past`."""
+        needed = past.filled + tokens.shape[1]
+        if needed + room > self.room:
+            raise EngineError(
+                f'the engine has room for {self.room} tokens behind the shared ones, not '
+                f'{needed + room}; build it by a recipe with more slots'
+            )
+        split = self._split(tokens.shape[0], tokens.shape[1], needed)
+        if len(split) == 1:
+            return self._run(split[0][1], tokens, past, new)
+        self._arena.move_out()
+        hidden, parts = [], []
+        for rows, shape in split:
+            part = StaticKeyValues(past.tensor[:, :, rows], past.prefix, past.lengths[rows])
+            state, read = self._run(shape, tokens[rows], part, new[rows])
+            hidden.append(state)
+            parts.append(read)
+        own = _joined([part.tensor[..., : part.filled, :] for part in parts])
+        return torch.cat(hidden), StaticKeyValues(own, past.prefix, past.lengths + new)
+
     def _run(
         self, shape: Shape, tokens: Tensor, past: StaticKeyValues, new: Tokens
     ) -> tuple[Tensor, StaticKeyValues]:
-        """Read tokens [B,Q,D], of which `new` [B] are real, behind `past`."""
-        (rows, width), (count, length) = shape, tokens.shape[:2]
-        if int(past.lengths.max(initial=0)) + width > self._recipe.slots:
-            raise EngineError(
-                f'the engine has room for {self._recipe.slots} tokens behind the image; '
-                'build it by a recipe with more slots'
-            )
-        self._arena.load(past, rows)
+        """As `_read`, in one run."""
+        (rows, width, slots), (count, length) = shape, tokens.shape[:2]
+        self._arena.load(past, rows, slots)
         step = self._steps[shape]
-        buffers = step.buffers[self._arena.now]
+        buffers = step.buffers
         start = np.zeros(rows, np.int64)
         start[:count] = past.lengths
         last = np.zeros(rows, np.int64)
         last[:count] = new - 1
-        where = positions(start[:count], length, past.shared)
+        where = positions(past.lengths, length, past.shared)
         buffers.embeds.zero_()
         buffers.embeds[:count, :length] = self._tables.embed(tokens, self._here(where))
-        mask = visible(start, width, past.shared, self._recipe.slots, self._recipe.prefix)
+        mask = visible(start, width, past.shared, slots, self._recipe.prefix)
         buffers.mask.copy_(torch.from_numpy(mask))
-        buffers.start.copy_(torch.from_numpy(start))
         buffers.last.copy_(torch.from_numpy(last))
-        step.work[self._arena.now]()
-        read = StaticKeyValues(buffers.present[:, :, :count], past.prefix, past.lengths + new)
-        self._arena.turn(read)
+        step.work()
+        own = buffers.past[:, :, :count]
+        write_new(own, buffers.fresh[:, :, :count, :, :length], self._here(past.lengths))
+        read = StaticKeyValues(own, past.prefix, past.lengths + new)
+        self._arena.keep(read)
         return buffers.hidden[:count].clone(), read
 
-    def _split(self, count: int, length: int) -> list[tuple[slice, Shape]]:
-        """Which rows run together, and in which shape."""
+    def _split(self, count: int, length: int, needed: int) -> list[tuple[slice, Shape]]:
+        """Which rows run together, and in which shape that has the slots needed."""
         shapes = self._recipe.prefill if length > 1 else self._recipe.shapes
-        long_enough = [shape for shape in shapes if shape[1] >= length]
-        if not long_enough:
-            most = max(tokens for _, tokens in shapes)
+        fitting = [shape for shape in shapes if shape[1] >= length and shape[2] >= needed]
+        if not fitting:
             raise EngineError(
-                f'the engine reads {most} tokens at once, not {length}; build it by a recipe with '
-                'longer shapes'
+                f'the engine reads {self.chunk} tokens at once, not {length}; build it by a '
+                'recipe with longer shapes'
             )
-        fitting = [shape for shape in long_enough if shape[0] >= count]
-        if fitting:
-            return [(slice(0, count), min(fitting, key=lambda shape: shape[0] * shape[1]))]
-        most = max(rows for rows, _ in long_enough)
-        rest = self._split(count - most, length)
-        first = (slice(0, most), min(shape for shape in long_enough if shape[0] == most))
-        moved = [(slice(rows.start + most, rows.stop + most), shape) for rows, shape in rest]
-        return [first, *moved]
+        # As many rows at once as there can be, then what takes least.
+        most = min(count, max(rows for rows, _, _ in fitting))
+        shape = min((shape for shape in fitting if shape[0] >= most), key=_cost)
+        rest = self._split(count - most, length, needed) if count > most else []
+        moved = [(slice(rows.start + most, rows.stop + most), other) for rows, other in rest]
+        return [(slice(0, most), shape), *moved]
 
     def _step(self, shape: Shape) -> _Step:
-        rows, tokens = shape
-        text, recipe = self._config.text, self._recipe
-        embeds = self._empty(rows, tokens, text.embed_dim)
-        mask = self._device.empty((rows, tokens, recipe.prefix + recipe.slots), torch.bool)
-        start, last = (self._device.empty((rows,), torch.int64) for _ in range(2))
-        hidden = self._empty(rows, text.embed_dim)
-        first, second = self._arena.halves(rows)
-        forth, back = (
-            Buffers(embeds, mask, start, last, self._arena.prefix, past, present, hidden)
-            for past, present in ((first, second), (second, first))
+        rows, tokens, slots = shape
+        width, prefix = self._config.text.embed_dim, self._arena.prefix
+        buffers = Buffers(
+            embeds=self._empty(rows, tokens, width),
+            mask=self._device.empty((rows, tokens, prefix.shape[-2] + slots + tokens), torch.bool),
+            last=self._device.empty((rows,), torch.int64),
+            prefix=prefix,
+            past=self._arena.past(rows, slots),
+            hidden=self._empty(rows, width),
+            fresh=self._arena.fresh(rows, tokens),
         )
-        go = _Captured(self._device, self._program.bind_decoder(shape, forth))
-        if self._program.in_place:
-            return _Step((forth, forth), (go, go))
-        return _Step(
-            (forth, back), (go, _Captured(self._device, self._program.bind_decoder(shape, back)))
-        )
+        return _Step(buffers, _Captured(self._device, self._program.bind_decoder(shape, buffers)))
 
     def _cache(self, rows: int, slots: int) -> Tensor:
         text = self._config.text
@@ -279,6 +273,12 @@ class StaticRunner:
 
     def _here(self, array: Tokens) -> Tensor:
         return torch.from_numpy(array).to(self._device.torch_device)
+
+
+def _cost(shape: Shape) -> int:
+    """What a run takes on a GPU, roughly: each token as much as reading 64 slots."""
+    rows, tokens, slots = shape
+    return rows * (64 * tokens + slots)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

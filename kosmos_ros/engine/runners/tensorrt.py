@@ -2,11 +2,11 @@
 
 torch gives memory, stream and graphs; this module only binds addresses and enqueues.  Each shape
 has an execution context of its own, so no context ever changes its profile or its shapes; all of
-them share one scratch memory, since they run one after the other on one stream.
+them share one scratch memory, since they run one after the other on one stream.  It is as large as
+these shapes need it, not as all that a wide profile would allow.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import tensorrt as trt
 import torch
@@ -30,64 +30,46 @@ _TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Context:
-    """An execution context, and the addresses that it has now."""
-
-    context: trt.IExecutionContext
-    bound: dict[str, int]
-
-
 class TensorRTProgram:
     """Satisfies `kosmos_ros.engine.runners.static.Program`."""
 
-    def __init__(
-        self, plans: Mapping[str, bytes], recipe: Recipe, device: Device, in_place: bool
-    ) -> None:
+    def __init__(self, plans: Mapping[str, bytes], recipe: Recipe, device: Device) -> None:
         """Deserialise plans.
 
         :param plans: content of ``vision.plan`` and ``decoder.plan``, after their hashes were
             checked: a plan is executable.
-        :param in_place: whether the decoder was built from a graph that updates caches in place.
         :raises EngineError: when TensorRT refuses one.
         """
         self.name = f'TensorRT {trt.__version__}, {recipe.precision}'
-        self.in_place = in_place
         self._recipe = recipe
         self._device = device
         self._log = Log()
         self._runtime = trt.Runtime(self._log)
         self._vision = self._engine(VISION_PLAN, plans)
         self._decoder = self._engine(DECODER_PLAN, plans)
-        self._check_aliases()
-        sizes = [engine.device_memory_size_v2 for engine in (self._vision, self._decoder)]
-        self._scratch = device.empty((max(*sizes, _ALIGNMENT),), torch.uint8)
-        self._contexts: dict[Shape, _Context] = {}
+        self._contexts: list[trt.IExecutionContext] = []
+        self._scratch = device.empty((0,), torch.uint8)
 
     def bind_vision(self, pixels: Tensor, embeds: Tensor) -> Callable[[], None]:
         """See `Program.bind_vision`."""
         tensors = {'pixels': pixels, 'embeds': embeds}
-        context = self._context(self._vision, 0, tensors)
-        return self._work(self._vision, context, tensors, VISION_PLAN)
+        return self._work(self._vision, 0, tensors, VISION_PLAN)
 
     def bind_decoder(self, shape: Shape, buffers: Buffers) -> Callable[[], None]:
         """See `Program.bind_decoder`."""
         tensors = {
             'embeds': buffers.embeds,
             'mask': buffers.mask,
-            'start': buffers.start,
             'last': buffers.last,
             'hidden': buffers.hidden,
         }
-        stacks = {'prefix': buffers.prefix, 'cache': buffers.past, 'present': buffers.present}
+        stacks = {'prefix': buffers.prefix, 'cache': buffers.past, 'new': buffers.fresh}
         for name, stack in stacks.items():
             for index, layer in enumerate(stack):
                 tensors[f'{name}.{index}.key'] = layer[0]
                 tensors[f'{name}.{index}.value'] = layer[1]
-        if shape not in self._contexts:
-            profile = profile_of(shape, self._recipe, trt.__version__)
-            self._contexts[shape] = self._context(self._decoder, profile, tensors)
-        return self._work(self._decoder, self._contexts[shape], tensors, DECODER_PLAN)
+        profile = profile_of(shape, self._recipe, trt.__version__)
+        return self._work(self._decoder, profile, tensors, DECODER_PLAN)
 
     def close(self) -> None:
         """See `Program.close`."""
@@ -99,29 +81,13 @@ class TensorRTProgram:
             self._runtime.deserialize_cuda_engine(plans[name]), f'{name} cannot be loaded'
         )
 
-    def _check_aliases(self) -> None:
-        """The engine itself says which outputs are inputs updated in place; the loop relies on
-        it.
-        """
-        # Not before TensorRT 10.15.
-        ask = getattr(self._decoder, 'get_aliased_input_tensor', None)
-        for index in range(self._decoder.num_io_tensors):
-            name = self._decoder.get_tensor_name(index)
-            if not name.startswith('present.'):
-                continue
-            alias = (ask(name) or None) if ask else None
-            wanted = name.replace('present.', 'cache.', 1) if self.in_place else None
-            if alias != wanted:
-                raise EngineError(f'{DECODER_PLAN}: {name} is {alias} in place, not {wanted}')
-
     def _context(
         self, engine: trt.ICudaEngine, profile: int, tensors: Mapping[str, Tensor]
-    ) -> _Context:
+    ) -> trt.IExecutionContext:
         """A context with its profile and all shapes; addresses come later."""
         need, stream = self._log.need, self._device.stream
         strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         context = need(engine.create_execution_context(strategy), 'a context cannot be made')
-        context.set_device_memory(self._scratch.data_ptr(), self._scratch.numel())
         need(context.set_optimization_profile_async(profile, stream), f'no profile {profile}')
         names = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
         if names != set(tensors):
@@ -142,30 +108,29 @@ class TensorRTProgram:
                     f'{name} is {tuple(context.get_tensor_shape(name))} in the plan, '
                     f'not {tuple(tensor.shape)}'
                 )
-        return _Context(context, {})
+        self._contexts.append(context)
+        self._make_room(context.update_device_memory_size_for_shapes())
+        return context
+
+    def _make_room(self, needed: int) -> None:
+        """Scratch memory for the newest context, too."""
+        if needed > self._scratch.numel():
+            self._scratch = self._device.empty((needed,), torch.uint8)
+        for context in self._contexts:
+            context.set_device_memory(self._scratch.data_ptr(), self._scratch.numel())
 
     def _work(
-        self,
-        engine: trt.ICudaEngine,
-        context: _Context,
-        tensors: Mapping[str, Tensor],
-        name: str,
+        self, engine: trt.ICudaEngine, profile: int, tensors: Mapping[str, Tensor], name: str
     ) -> Callable[[], None]:
-        addresses = {key: tensor.data_ptr() for key, tensor in tensors.items()}
-        for key, address in addresses.items():
-            if address % _ALIGNMENT or not tensors[key].is_contiguous():
+        context = self._context(engine, profile, tensors)
+        for key, tensor in tensors.items():
+            if tensor.data_ptr() % _ALIGNMENT or not tensor.is_contiguous():
                 raise EngineError(f'{key} of {name} does not lie as TensorRT needs it')
+            taken = context.set_tensor_address(key, tensor.data_ptr())
+            self._log.need(taken, f'{key} is refused')
 
         def work() -> None:
-            for key, address in addresses.items():
-                if context.bound.get(key) != address:
-                    self._log.need(
-                        context.context.set_tensor_address(key, address), f'{key} is refused'
-                    )
-                    context.bound[key] = address
-            self._log.need(
-                context.context.execute_async_v3(self._device.stream), f'{name} cannot be run'
-            )
+            self._log.need(context.execute_async_v3(self._device.stream), f'{name} cannot be run')
             # The tensors must live as long as their addresses are in use.
             assert tensors
 

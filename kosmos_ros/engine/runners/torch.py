@@ -7,13 +7,22 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor
+import torch.nn.functional as F
 
 from kosmos_ros.engine.base import Floats, Tokens
 from kosmos_ros.engine.recipe import Shape
 from kosmos_ros.engine.runner import KeyValues
-from kosmos_ros.engine.runners.layout import image_slots, positions, visible
+from kosmos_ros.engine.runners.layout import (
+    CHUNK,
+    GROWTH,
+    check_places,
+    head_rows,
+    image_slots,
+    positions,
+    visible,
+)
 from kosmos_ros.engine.runners.static import Buffers
-from kosmos_ros.model.network import Kosmos2, Pair, cache_slots, mix, stacked
+from kosmos_ros.model.network import Kosmos2, appended_attention, stacked, write_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +35,27 @@ class _KeyValues:
         index = torch.from_numpy(rows).to(self.own.device)
         return _KeyValues(self.own.index_select(2, index), self.prefix, self.lengths[rows])
 
+    @property
+    def nbytes(self) -> int:
+        return self.own.nbytes
+
+    def has_room(self, new: int) -> bool:
+        return int(self.lengths.max(initial=0)) + new <= self.own.shape[-2]
+
+    def with_room(self, new: int) -> '_KeyValues':
+        """The same with slots for so many more tokens, at least."""
+        if self.has_room(new):
+            return self
+        more = int(self.lengths.max(initial=0)) + new - self.own.shape[-2]
+        return _KeyValues(F.pad(self.own, (0, 0, 0, more)), self.prefix, self.lengths)
+
 
 class TorchRunner:
     """Runs the network itself, in the type and on the device of its weights, and in whatever shape
     it is asked for.
     """
+
+    chunk = CHUNK
 
     def __init__(self, network: Kosmos2, image_token: int) -> None:
         """Take over a network; `image_token` is the id of ``<image>``, image embeddings go behind
@@ -38,6 +63,7 @@ class TorchRunner:
         """
         self._network = network.eval()
         self._image_token = image_token
+        self.room = network.config.text.max_position_embeddings
         weight = network.text_model.lm_head.weight
         self._device = weight.device
         precision = str(weight.dtype).removeprefix('torch.')
@@ -56,34 +82,46 @@ class TorchRunner:
         lengths: Tokens,
         *,
         prefix: KeyValues | None = None,
+        past: KeyValues | None = None,
         images: Sequence[object] = (),
         room: int = 0,
     ) -> tuple[Tensor, _KeyValues]:
-        """See `Runner.prefill`."""
+        """See `Runner.prefill`.
+
+        :raises EngineError: when the model has no positions for so many tokens.
+        :raises ValueError: when both a prefix and a past are given.
+        """
+        if prefix is not None and past is not None:
+            raise ValueError('a prefix and a past cannot be given both')
         tokens = self._network.decoder.embed_tokens(self._here(ids))
         if images:
             slots = image_slots(ids, self._image_token, self._network.config.latent_query_num)
             tokens[0, self._here(slots)] = torch.cat([cast(Tensor, image)[0] for image in images])
-        shared = _as_prefix(prefix) if prefix is not None else self._network.empty_cache(1, 0)
-        empty = self._network.empty_cache(len(ids), ids.shape[1] + room)
-        hidden, own = self._run(tokens, _KeyValues(empty, shared, np.zeros_like(lengths)))
-        last = self._here(lengths - 1)
-        return hidden[torch.arange(len(ids), device=self._device), last], _KeyValues(
-            own, shared, lengths
-        )
+        if past is None:
+            empty = self._network.empty_cache(1, 0)
+            shared = _as_prefix(prefix) if prefix is not None else empty
+            own = self._network.empty_cache(len(ids), 0)
+            past = _KeyValues(own, shared, np.zeros_like(lengths))
+        return self._read(tokens, cast(_KeyValues, past), lengths, room)
 
     @torch.inference_mode()
     def decode(self, ids: Tokens, past: KeyValues) -> tuple[Tensor, _KeyValues]:
-        """See `Runner.decode`."""
+        """See `Runner.decode`.
+
+        :raises EngineError: as `prefill`.
+        """
         past = cast(_KeyValues, past)
-        hidden, own = self._run(self._network.decoder.embed_tokens(self._here(ids[:, None])), past)
-        return hidden[:, 0], _KeyValues(own, past.prefix, past.lengths + 1)
+        tokens = self._network.decoder.embed_tokens(self._here(ids[:, None]))
+        # Once there is no room, there is soon none again.
+        room = 0 if past.has_room(1) else GROWTH
+        return self._read(tokens, past, np.ones_like(past.lengths), room)
 
     @torch.inference_mode()
     def logits(self, hidden: object, first: int, last: int) -> Floats:
         """See `Runner.logits`."""
-        head = self._network.text_model.lm_head.weight[first:last]
-        return self.fetch(cast(Tensor, hidden).float() @ head.float().T)
+        head, state = self._network.text_model.lm_head.weight, cast(Tensor, hidden).float()
+        scores = [state @ head[rows].float().T for rows in head_rows(first, last)]
+        return self.fetch(torch.cat(scores, dim=1))
 
     def fetch(self, value: object) -> Floats:
         """See `Runner.fetch`."""
@@ -93,13 +131,21 @@ class TorchRunner:
         """See `Runner.close`."""
         del self._network
 
-    def _run(self, tokens: Tensor, past: _KeyValues) -> tuple[Tensor, Tensor]:
+    def _read(
+        self, tokens: Tensor, past: _KeyValues, lengths: Tokens, room: int
+    ) -> tuple[Tensor, _KeyValues]:
+        """Read tokens [B,Q,D], of which `lengths` [B] are real, behind `past`."""
         decoder = self._network.decoder
-        new, shared, slots = tokens.shape[1], past.prefix.shape[4], past.own.shape[4]
+        new, shared = tokens.shape[1], past.prefix.shape[4]
+        check_places(past.lengths, new, shared, self.room)
+        past = past.with_room(new + room)
         embeds = decoder.embed(tokens, self._here(positions(past.lengths, new, shared)))
-        mask = self._here(visible(past.lengths, new, shared, slots))
-        hidden, own = decoder(embeds, mask, self._here(past.lengths), past.prefix, past.own)
-        return hidden, stacked(own)
+        mask = self._here(visible(past.lengths, new, shared, past.own.shape[4]))
+        start = self._here(past.lengths)
+        hidden, fresh = decoder(embeds, mask, start, past.prefix, past.own, appended_attention)
+        write_new(past.own, stacked(fresh), start)
+        state = hidden[torch.arange(len(hidden), device=self._device), self._here(lengths - 1)]
+        return state, _KeyValues(past.own, past.prefix, past.lengths + lengths)
 
     def _here(self, array: Floats | Tokens | np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device)
@@ -109,8 +155,6 @@ class TorchProgram:
     """The network on the buffers of the static loop; satisfies
     `kosmos_ros.engine.runners.static.Program`.
     """
-
-    in_place = True
 
     def __init__(self, network: Kosmos2) -> None:
         """Take over a network that is on the device already."""
@@ -132,31 +176,25 @@ class TorchProgram:
         rows = torch.arange(shape[0], device=buffers.embeds.device)
 
         def work() -> None:
-            hidden, _ = self._network.decoder(
+            hidden, fresh = self._network.decoder(
                 buffers.embeds,
                 buffers.mask,
-                buffers.start,
+                # Nothing is written into the cache here, so nobody asks from where on.
+                buffers.last,
                 buffers.prefix,
-                buffers.present,
-                _attention_in_place,
+                buffers.past,
+                appended_attention,
             )
             buffers.hidden.copy_(hidden[rows, buffers.last])
+            for place, pair in zip(buffers.fresh, fresh, strict=True):
+                place[0].copy_(pair[0])
+                place[1].copy_(pair[1])
 
         return work
 
     def close(self) -> None:
         """See `Program.close`."""
         del self._network
-
-
-def _attention_in_place(
-    q: Tensor, new: Pair, mask: Tensor, start: Tensor, prefix: Pair, cache: Pair
-) -> tuple[Tensor, Pair]:
-    """As `scatter_attention`, into the cache itself."""
-    index = cache_slots(start, q)
-    for old, fresh in zip(cache, new, strict=True):
-        old.scatter_(2, index, fresh)
-    return mix(q, mask, prefix, cache), cache
 
 
 def _as_prefix(past: KeyValues) -> Tensor:

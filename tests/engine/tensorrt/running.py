@@ -68,8 +68,11 @@ class Engine(Model):
         return max(map(self.get_device_memory_size_for_profile_v2, range(len(self.profiles))))
 
     def get_device_memory_size_for_profile_v2(self, index: int) -> int:
-        largest = {name: shapes[2] for name, shapes in self.profiles[index].items()}
-        shapes = self.graph.shapes(largest)
+        return self.memory_for({name: shapes[2] for name, shapes in self.profiles[index].items()})
+
+    def memory_for(self, inputs: dict[str, Dimensions]) -> int:
+        """Bytes that an execution with these shapes works in."""
+        shapes = self.graph.shapes(inputs)
         size = sum(self.graph.ports[name].size(shape) for name, shape in shapes.items())
         return max(1, -(-size // ALIGNMENT)) * ALIGNMENT
 
@@ -102,6 +105,7 @@ class Engine(Model):
 class Context(Model):
     """One use of an engine; insists on the order profile, shapes, addresses, execution.
 
+    :ivar measured: memory that the present shapes need, if the program has asked.
     :ivar is_warm: whether it has been executed since the last change of profile or shapes.  A
         capture before that would hold work that is done only once.
     """
@@ -117,6 +121,7 @@ class Context(Model):
         self.given: dict[str, Dimensions] = {}
         self.addresses: dict[str, int] = {}
         self.workspace: tuple[int, int] | None = None
+        self.measured: int | None = None
         self.is_warm = False
         if not any(port.is_dynamic for port in engine.graph.inputs.values()):
             self.profile = 0
@@ -127,6 +132,14 @@ class Context(Model):
         self.trt.memory.check('device memory', address, size)
         self.workspace = (address, size)
 
+    def update_device_memory_size_for_shapes(self) -> int:
+        assert self.is_user_managed, 'the context manages its memory itself'
+        assert self.trt.recording is None, 'memory is measured within a capture'
+        missing = self.infer_shapes()
+        assert not missing, f'memory is measured before the shapes of {missing}'
+        self.measured = self.own.memory_for(self.known())
+        return self.measured
+
     def set_optimization_profile_async(self, index: int, stream: int) -> bool:
         assert stream != 0, 'the default stream'
         assert self.trt.recording is None, 'the profile changes within a capture'
@@ -134,6 +147,7 @@ class Context(Model):
             self.complain(f'there is no profile {index}')
             return False
         self.profile, self.stream, self.is_warm = index, stream, False
+        self.measured = None
         self.given.clear()
         self.addresses.clear()
         return True
@@ -155,6 +169,7 @@ class Context(Model):
             # Addresses are good for as many bytes as there were.
             self.addresses.clear()
             self.is_warm = False
+            self.measured = None
         self.given[name] = shape
         return True
 
@@ -202,7 +217,8 @@ class Context(Model):
         missing = sorted(set(self.own.graph.ports) - set(self.addresses))
         assert not missing, f'execution comes before addresses of {missing}'
         if self.is_user_managed:
-            needed = self.own.get_device_memory_size_for_profile_v2(self.profile)
+            of_profile = self.own.get_device_memory_size_for_profile_v2(self.profile)
+            needed = of_profile if self.measured is None else self.measured
             assert self.workspace is not None, 'execution comes before device memory'
             assert self.workspace[1] >= needed, f'{needed} bytes of device memory are needed'
         graph, memory = self.own.graph, self.trt.memory

@@ -83,6 +83,27 @@ def test_device_memory_is_given_when_promised(
     assert bound
 
 
+def test_shapes_may_need_less_memory_than_their_profile(
+    trt: Double, engine: Any, device: HostDevice
+) -> None:
+    strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+    context = engine.create_execution_context(strategy)
+    with pytest.raises(AssertionError, match=r"before the shapes of \['past', 'new', 'at'\]"):
+        context.update_device_memory_size_for_shapes()
+    bound = ready(context, device)
+    room = device.empty((1 << 16,), torch.uint8)
+    size = context.update_device_memory_size_for_shapes()
+    assert 0 < size < engine.get_device_memory_size_for_profile_v2(1)
+    context.set_device_memory(room.data_ptr(), size)
+    assert context.execute_async_v3(device.stream)
+    # Who changes the shapes has to ask again.
+    assert context.set_optimization_profile_async(1, device.stream)
+    bound = ready(context, device)
+    with pytest.raises(AssertionError, match='are needed'):
+        context.execute_async_v3(device.stream)
+    assert bound
+
+
 def test_new_memory_has_no_zeros(device: HostDevice) -> None:
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         assert device.empty((3, 0, 2), dtype).data_ptr() % 256 == 0

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from kosmos_ros.cli import main
-from kosmos_ros.engine.load import load_engine
+from kosmos_ros.engine.load import EngineFiles, load_engine, open_runner
 from kosmos_ros.engine.plans import stored_plans
 from kosmos_ros.engine.recipe import Recipe
 from kosmos_ros.errors import EngineError, EngineFileError, RunnerUnavailable
 
+from ..cases import CLOSE, EXACT, Case, talk
 from .double import Double
 from .gpu_machine import build, called, damage
 from .host_device import HostDevice
@@ -47,6 +48,17 @@ def test_checkpoint_to_boxes(gpu: Double, directory: Path) -> None:
     engine.close()
 
 
+def test_a_conversation(gpu: Double, directory: Path) -> None:
+    """Prompts in pieces, beams, and the questions of others between any two steps."""
+    files = EngineFiles.verified(directory)
+    runner, _ = open_runner(
+        files, 'tensorrt', level='off', build_plans='missing', report=lambda line: None
+    )
+    exact = files.recipe.precision == 'fp32'
+    talk(Case(files, runner, EXACT if exact else CLOSE))
+    runner.close()
+
+
 def test_the_network_alone_decides_precisions(gpu: Double, fp16: Path) -> None:
     build(fp16)[0].close()
     strong = 1 << int(gpu.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
@@ -58,6 +70,7 @@ def test_the_network_alone_decides_precisions(gpu: Double, fp16: Path) -> None:
 def test_attention_may_be_decomposed(gpu: Double, fp16: Path) -> None:
     gpu.plain_layers = True
     build(fp16)[0].close()
+    # Releases from 10.15 on have the graph with that operator.
     wanted = 2 if hasattr(gpu, 'IKVCacheUpdateLayer') else 0
     assert called(gpu, 'IAttention.decomposable=') == wanted
 

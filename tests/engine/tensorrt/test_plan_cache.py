@@ -162,7 +162,7 @@ def test_the_commands_build_show_verify_and_prune(
     assert 'load     ok: TensorRT' in capsys.readouterr().out
     content = json.loads(report.read_text())
     assert GPU.name in content['device']
-    assert len(content['checks']) == 6
+    assert len(content['checks']) == 7
     assert content['failure'] == ''
 
     other = Gpu(**{name: getattr(GPU, name) for name in Gpu.__slots__} | {'driver': '13.0'})
