@@ -2,9 +2,11 @@
 
 One row of a batch is one picture and as many questions as fit behind it: the image prefix once,
 then segments that each see the prefix and themselves.  To the model this is the same as one row
-per question, with about a fifth of the decoder's tokens.
+per question, with about a fifth of the decoder's tokens.  About half of the questions are
+referring expressions, whose answer is a box, the others are whatever `answers` knows to ask.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 import multiprocessing as mp
 from pathlib import Path
@@ -17,9 +19,12 @@ from PIL import Image
 from kosmos_ros.model.boxes import GRID, Box, encode_box
 from kosmos_ros.model.prompts import image_prefix, refer
 from kosmos_ros.model.vocabulary import Vocabulary
-from kosmos_ros.tabletop.language import KINDS, Meaning, choose, meanings, say
+from kosmos_ros.tabletop.answers import Talk, draw_talk
+from kosmos_ros.tabletop.facts import Facts
+from kosmos_ros.tabletop.language import KINDS, Meaning, choose, say
 from kosmos_ros.tabletop.pinhole import CAMERA
 from kosmos_ros.tabletop.render import Bytes, View, add_sensor_noise, render
+from kosmos_ros.tabletop.segments import Segment, Writer
 from kosmos_ros.tabletop.things import COLOURS, SHAPES, WIDTHS_M
 from kosmos_ros.tabletop.world import draw_scene
 
@@ -29,14 +34,32 @@ Reals = NDArray[np.float32]
 # Pixels; rendered so, then squashed to the model's square as the engine does with 640x480.
 PICTURE = (192, 144)
 SHARES = {'attribute': 0.18, 'shape': 0.08, 'size': 0.20, 'extreme': 0.24, 'relation': 0.30}
-# Of the questions, how many go on to the end: ... </object> </s>.
+ASK_SHARES = {
+    'caption': 0.13,
+    'detailed': 0.05,
+    'count': 0.19,
+    'colour': 0.09,
+    'shape': 0.05,
+    'size': 0.05,
+    'existence': 0.10,
+    'comparison': 0.08,
+    'what': 0.09,
+    'where': 0.06,
+    'region': 0.06,
+    'chat': 0.05,
+}
+# Of the segments, how many are referring expressions.
+REFER = 0.5
+# Of the expressions, how many go on to the end: ... </object> </s>.
 CLOSED = 0.12
 PADDING = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B pictures of side I with N patches, rows of L tokens, A answers (two locations each)."""
+    """B pictures of side I with N patches, rows of L tokens, A expressions (whose answers are two
+    locations each), and T other answers with W words and C corners in all.
+    """
 
     images: Bytes  # [B, I, I, 3]
     ids: Ints  # [B, L]
@@ -46,8 +69,13 @@ class Batch:
     at: Ints  # [A], index of <object> in its row; the two locations come next
     corners: Reals  # [A, 2, 2], top-left and bottom-right of the box: x, y in cells
     closed: Ints  # [A], 1 where </object> and </s> follow
+    words: Ints  # [W, 3], row, index, and what is to be said next to it: no location
+    corner_at: Ints  # [C, 2], row and index; a location is to be said next
+    ask_corners: Reals  # [C, 2], that corner: x, y in cells
+    talks: int  # T
     looks: Ints  # [B, N, 3], shape, colour and size of the thing on a patch, -1 where is none
     boxes: Reals  # [B, N, 4], its box, x0 y0 x1 y1 in shares of the image
+    middles: Reals  # [B, N], 1 where the middle of a thing's box is, so that things can be counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +94,26 @@ class BatchSize:
 @dataclass(frozen=True, slots=True)
 class _Example:
     image: Bytes
-    meanings: list[Meaning]
-    boxes: tuple[Box, ...]
+    facts: Facts
     looks: Ints
     patch_boxes: Reals
+    middles: Reals
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    row: int
+class _Refer:
     at: int
     corners: tuple[tuple[float, float], tuple[float, float]]
     closed: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """Where in which row a segment begins."""
+
+    row: int
+    begin: int
+    segment: Segment | _Refer
 
 
 class Maker:
@@ -87,6 +123,7 @@ class Maker:
         self._rng = np.random.default_rng(seed)
         self._vocabulary, self._size = vocabulary, size
         self._prefix = image_prefix(vocabulary, size.latents)
+        self._writer = Writer(vocabulary, size.latents)
         self._stock: list[_Example] = []
         self._known: dict[str, list[int]] = {}
 
@@ -98,22 +135,32 @@ class Maker:
         self._stock = (self._stock + fresh)[-self._size.stock :]
         ids = np.full((rows, self._size.tokens), self._vocabulary.pad, np.int64)
         positions, segments = np.zeros_like(ids), np.full_like(ids, PADDING)
-        answers = [
-            answer
+        placed = [
+            one
             for row, example in enumerate(chosen)
-            for answer in self._fill(row, example, ids[row], positions[row], segments[row])
+            for one in self._fill(row, example, ids[row], positions[row], segments[row])
         ]
+        refers = [(one, one.segment) for one in placed if isinstance(one.segment, _Refer)]
+        talks = [(one, one.segment) for one in placed if isinstance(one.segment, Segment)]
+        words = [(p.row, p.begin + at, token) for p, talk in talks for at, token in talk.words]
+        corner_at = [(p.row, p.begin + at) for p, talk in talks for at, _ in talk.corners]
+        ask_corners = [corner for _, talk in talks for _, corner in talk.corners]
         return Batch(
             images=np.stack([example.image for example in chosen]),
             ids=ids,
             positions=positions,
             segments=segments,
-            row=np.array([answer.row for answer in answers]),
-            at=np.array([answer.at for answer in answers]),
-            corners=np.array([answer.corners for answer in answers], np.float32),
-            closed=np.array([answer.closed for answer in answers]),
+            row=np.array([one.row for one, _ in refers], np.int64),
+            at=np.array([one.begin + refer.at for one, refer in refers], np.int64),
+            corners=np.array([refer.corners for _, refer in refers], np.float32),
+            closed=np.array([refer.closed for _, refer in refers], np.int64),
+            words=np.array(words, np.int64).reshape(-1, 3),
+            corner_at=np.array(corner_at, np.int64).reshape(-1, 2),
+            ask_corners=np.array(ask_corners, np.float32).reshape(-1, 2),
+            talks=len(talks),
             looks=np.stack([example.looks for example in chosen]),
             boxes=np.stack([example.patch_boxes for example in chosen]),
+            middles=np.stack([example.middles for example in chosen]),
         )
 
     def _used(self, count: int) -> list[_Example]:
@@ -124,33 +171,49 @@ class Maker:
 
     def _fill(
         self, row: int, example: _Example, ids: Ints, positions: Ints, segments: Ints
-    ) -> list[_Answer]:
-        """Write the prefix and as many questions as fit into one row."""
+    ) -> list[_Placed]:
+        """Write the prefix and as many questions as fit into one row; the first is a referring
+        expression.
+        """
         begin = here = len(self._prefix)
         ids[:here], positions[:here], segments[:here] = self._prefix, range(here), 0
-        answers: list[_Answer] = []
+        placed: list[_Placed] = []
         misses = 0
         while misses < 3:
-            meaning = self._choose(example)
-            box, closed = example.boxes[meaning.target], int(self._rng.random() < CLOSED)
-            first, second = (self._vocabulary.location(cell) for cell in encode_box(box))
-            question = self._ask(say(meaning, self._rng))
-            tail = [first, second, self._vocabulary.object_close] if closed else [first]
-            end = here + len(question) + len(tail)
+            if not placed or self._rng.random() < REFER:
+                tokens, segment = self._refer(example)
+            else:
+                talk = self._writer.segment(self._talk(example), example.facts.boxes)
+                tokens, segment = talk.ids, talk
+            end = here + len(tokens)
             if end > len(ids):
                 misses += 1
                 continue
-            ids[here:end], segments[here:end] = question + tail, len(answers) + 1
+            ids[here:end], segments[here:end] = tokens, len(placed) + 1
             positions[here:end] = np.arange(begin, begin + end - here)
-            corners = ((box.x0 * GRID, box.y0 * GRID), (box.x1 * GRID, box.y1 * GRID))
-            answers.append(_Answer(row, here + len(question) - 1, corners, closed))
+            placed.append(_Placed(row, here, segment))
             here = end
-        return answers
+        return placed
+
+    def _refer(self, example: _Example) -> tuple[list[int], _Refer | Segment]:
+        meaning = self._choose(example)
+        box, closed = example.facts.boxes[meaning.target], int(self._rng.random() < CLOSED)
+        first, second = (self._vocabulary.location(cell) for cell in encode_box(box))
+        question = self._ask(say(meaning, self._rng))
+        tail = [first, second, self._vocabulary.object_close] if closed else [first]
+        corners = ((box.x0 * GRID, box.y0 * GRID), (box.x1 * GRID, box.y1 * GRID))
+        return question + tail, _Refer(len(question) - 1, corners, closed)
+
+    def _talk(self, example: _Example) -> Talk:
+        while True:
+            kind = str(self._rng.choice(list(ASK_SHARES), p=list(ASK_SHARES.values())))
+            if (talk := draw_talk(example.facts, self._rng, kind)) is not None:
+                return talk
 
     def _choose(self, example: _Example) -> Meaning:
         while True:
             kind = str(self._rng.choice(KINDS, p=[SHARES[kind] for kind in KINDS]))
-            if (meaning := choose(example.meanings, self._rng, kind)) is not None:
+            if (meaning := choose(example.facts.meanings, self._rng, kind)) is not None:
                 return meaning
 
     def _ask(self, text: str) -> list[int]:
@@ -162,10 +225,10 @@ class Maker:
         rng, side = self._rng, self._size.side
         view = render(draw_scene(rng), CAMERA.scaled(*PICTURE))
         noisy = Image.fromarray(add_sensor_noise(view.rgb, rng, float(rng.integers(0, 4))))
-        looks, patch_boxes = patch_targets(view, side // self._size.patch)
-        boxes = tuple(box_in_shares(view, index) for index in range(len(view.things)))
+        facts, patches = Facts.of(view), side // self._size.patch
+        looks, patch_boxes = patch_targets(view, patches)
         image = np.asarray(noisy.resize((side, side), Image.Resampling.BICUBIC))
-        return _Example(image, meanings(view), boxes, looks, patch_boxes)
+        return _Example(image, facts, looks, patch_boxes, middles(facts.boxes, patches))
 
 
 def box_in_shares(view: View, index: int) -> Box:
@@ -192,6 +255,14 @@ def patch_targets(view: View, n: int) -> tuple[Ints, Reals]:
         )
         boxes[inside] = (box.x0, box.y0, box.x1, box.y1)
     return looks.reshape(-1, 3), boxes.reshape(-1, 4)
+
+
+def middles(boxes: Sequence[Box], n: int) -> Reals:
+    """On which of n*n patches the middle of a box is: float32[n*n]."""
+    found = np.zeros((n, n), np.float32)
+    for box in boxes:
+        found[int((box.y0 + box.y1) / 2 * n), int((box.x0 + box.x1) / 2 * n)] = 1
+    return found.ravel()
 
 
 class Feed:

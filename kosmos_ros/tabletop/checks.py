@@ -11,9 +11,13 @@ from kosmos_ros.model.network import Kosmos2
 from kosmos_ros.model.preprocess import pixels_from_image
 from kosmos_ros.model.prompts import image_prefix, refer
 from kosmos_ros.model.vocabulary import Vocabulary
-from kosmos_ros.tabletop.dataset import held_out
+from kosmos_ros.tabletop import answers
+from kosmos_ros.tabletop.dataset import held_out, held_out_talks
+from kosmos_ros.tabletop.greedy import greedy
+from kosmos_ros.tabletop.judging import is_right, said_by
 from kosmos_ros.tabletop.language import KINDS
 from kosmos_ros.tabletop.packed import decode_packed, location_logits
+from kosmos_ros.tabletop.segments import Writer
 
 _TOGETHER = 100
 
@@ -29,7 +33,7 @@ class Score:
 
 
 class Check:
-    """A fixed set of held-out questions, ready to be asked again and again."""
+    """A fixed set of held-out expressions, ready to be asked again and again."""
 
     def __init__(
         self, vocabulary: Vocabulary, side: int, latents: int, count: int, seed: int
@@ -78,3 +82,38 @@ class Check:
         logits = location_logits(model, hidden).masked_fill(~beyond, float('-inf'))
         second_joint, second = logits.softmax(-1).max(-1)
         return torch.stack([first, second], 1), first_joint * second_joint
+
+
+class AskCheck:
+    """A fixed set of held-out talks, whose last question is asked again and again."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, side: int, latents: int, count: int, seed: int
+    ) -> None:
+        self._vocabulary, writer = vocabulary, Writer(vocabulary, latents)
+        # Talks of one kind are answered together: their answers are about equally long.
+        self._held = sorted(held_out_talks(seed, count), key=lambda held: held.talk.kind)
+        self._asked = [writer.question(held.talk, held.facts.boxes) for held in self._held]
+        whole = [writer.segment(held.talk, held.facts.boxes).ids for held in self._held]
+        # With what is in front of questions: an answer that goes on beyond that is wrong.
+        self._lengths = np.array([latents + 4 + len(ids) for ids in whole])
+        pixels = [torch.from_numpy(pixels_from_image(held.rgb, side)) for held in self._held]
+        self._pixels = torch.cat(pixels)
+
+    def score(self, model: Kosmos2) -> dict[str, float]:
+        """The share of right answers by kind."""
+        shares: dict[str, float] = {}
+        kinds = np.array([held.talk.kind for held in self._held])
+        for kind in answers.KINDS:
+            (places,) = np.nonzero(kinds == kind)
+            if not len(places):
+                continue
+            asked, pixels = [self._asked[i] for i in places], self._pixels[places]
+            most = int(max(self._lengths[i] - len(self._asked[i]) for i in places))
+            said = greedy(model, asked, pixels, self._vocabulary.eos, most)
+            right = [
+                is_right(held.talk.turns[-1], held.facts, said_by(ids, self._vocabulary))
+                for held, ids in zip([self._held[i] for i in places], said, strict=True)
+            ]
+            shares[kind] = float(np.mean(right))
+        return shares

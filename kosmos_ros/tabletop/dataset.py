@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kosmos_ros.tabletop import answers
+from kosmos_ros.tabletop.answers import Talk, draw_talk
+from kosmos_ros.tabletop.facts import Facts
 from kosmos_ros.tabletop.language import KINDS, choose, meanings, plainly, say
 from kosmos_ros.tabletop.pinhole import CAMERA
 from kosmos_ros.tabletop.render import Bytes, add_sensor_noise, render
@@ -12,6 +15,7 @@ from kosmos_ros.tabletop.world import draw_scene
 
 # In front of the seed: training draws from other streams.
 _STREAM = 1_000_003
+_STREAM_OF_TALKS = 1_000_033
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,15 @@ class Question:
     expression: str
     kind: str
     box_px: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutTalk:
+    """Questions about a frame uint8[480, 640, 3] of which `facts` are true."""
+
+    rgb: Bytes
+    talk: Talk
+    facts: Facts
 
 
 def held_out(seed: int, count: int) -> Iterator[Question]:
@@ -38,3 +51,15 @@ def held_out(seed: int, count: int) -> Iterator[Question]:
         text = plainly(meaning) if (i // len(KINDS)) % 2 == 0 else say(meaning, rng)
         box = view.things[meaning.target].box_px
         yield Question(add_sensor_noise(view.rgb, rng), text, kind, box)
+
+
+def held_out_talks(seed: int, count: int) -> Iterator[HeldOutTalk]:
+    """`count` talks, each about a new scene at the camera's full size, all kinds equally."""
+    rng = np.random.default_rng([_STREAM_OF_TALKS, seed])
+    for i in range(count):
+        kind, talk = answers.KINDS[i % len(answers.KINDS)], None
+        while talk is None:
+            view = render(draw_scene(rng), CAMERA)
+            facts = Facts.of(view)
+            talk = draw_talk(facts, rng, kind)
+        yield HeldOutTalk(add_sensor_noise(view.rgb, rng), talk, facts)

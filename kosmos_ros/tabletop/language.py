@@ -97,15 +97,20 @@ def meanings(view: View) -> list[Meaning]:
 def say(meaning: Meaning, rng: np.random.Generator) -> str:
     """One of the ways to put a meaning into words."""
     articles = ('the', 'the', '') if meaning.kind == 'extreme' else ('the', 'the', 'the', '', 'a')
-    words = [str(rng.choice(articles))]
+    return f'{rng.choice(articles)} {say_bare(meaning, rng)}'.strip()
+
+
+def say_bare(meaning: Meaning, rng: np.random.Generator) -> str:
+    """One of the ways to put a meaning into words, without the article in front."""
+    words: list[str] = []
     if meaning.kind == 'extreme' and meaning.direction:
         words.append(str(rng.choice(EXTREMES[meaning.direction])))
-    words.append(_say_name(meaning.name, rng))
+    words.append(say_name(meaning.name, rng))
     if meaning.kind == 'relation' and meaning.direction and meaning.landmark:
         words += [
             str(rng.choice(RELATIONS[meaning.direction])),
             str(rng.choice(('the', 'the', 'the', ''))),
-            _say_name(meaning.landmark, rng),
+            say_name(meaning.landmark, rng),
         ]
     return ' '.join(word for word in words if word)
 
@@ -160,7 +165,7 @@ def _kind_of_name(name: Name, names: dict[Name, list[int]]) -> tuple[str, bool]:
     return 'shape' if name.shape else '', True
 
 
-def _orders(view: View) -> dict[str, tuple[Callable[[Seen], float], float]]:
+def orders(view: View) -> dict[str, tuple[Callable[[Seen], float], float]]:
     """For each direction a measure, least for the thing that lies furthest that way, and what
     counts as a clear difference.
     """
@@ -181,7 +186,7 @@ def _extremes(view: View, name: Name, fitting: list[int]) -> list[Meaning]:
     if len(fitting) < 2 or name.size:
         return []
     found: list[Meaning] = []
-    for direction, (measure, clear) in _orders(view).items():
+    for direction, (measure, clear) in orders(view).items():
         first, second = sorted(fitting, key=lambda i: measure(view.things[i]))[:2]
         if measure(view.things[second]) - measure(view.things[first]) >= clear:
             found.append(Meaning('extreme', name, first, True, direction))
@@ -203,7 +208,7 @@ def _relations(
             continue
         plainer = Name(None, landmark.colour, landmark.shape)
         needed = len(fitting) > 1 and not (landmark.size and len(names[plainer]) == 1)
-        for direction, (measure, clear) in _orders(view).items():
+        for direction, (measure, clear) in orders(view).items():
             here = measure(view.things[marked[0]])
             before = [here - measure(view.things[i]) for i in others]
             sure = [i for i, lead in zip(others, before, strict=True) if lead >= clear]
@@ -212,7 +217,8 @@ def _relations(
     return found
 
 
-def _say_name(name: Name, rng: np.random.Generator) -> str:
+def say_name(name: Name, rng: np.random.Generator) -> str:
+    """One of the ways to say a name, without an article."""
     words = [str(rng.choice(SIZES[name.size]))] if name.size else []
     if name.colour:
         words.append(name.colour)

@@ -16,7 +16,7 @@ from kosmos_ros.model.layers import merge_heads
 from kosmos_ros.model.network import DecoderLayer, Kosmos2
 
 # The image's embeddings stand behind <s> and <image>.
-_BEFORE_IMAGE = 2
+BEFORE_IMAGE = 2
 _HIDDEN = -1e9
 
 
@@ -32,8 +32,8 @@ def decode_packed(
     """
     decoder = model.decoder
     words = decoder.embed_tokens(ids)
-    after_image = _BEFORE_IMAGE + image.shape[1]
-    parts = [words[:, :_BEFORE_IMAGE], image.to(words.dtype), words[:, after_image:]]
+    after_image = BEFORE_IMAGE + image.shape[1]
+    parts = [words[:, :BEFORE_IMAGE], image.to(words.dtype), words[:, after_image:]]
     x = decoder.embed(torch.cat(parts, 1), positions)
     mask = _mask(segments)
     for layer in cast(Iterable[DecoderLayer], decoder.layers):

@@ -7,14 +7,19 @@ started at random, all its outputs are the mean of all patches).
 """
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
+from kosmos_ros.errors import EngineFileError
 from kosmos_ros.model.boxes import CELLS, GRID
-from kosmos_ros.model.config import Kosmos2Config, TextConfig, VisionConfig
+from kosmos_ros.model.config import EMBEDDING, HEAD, Kosmos2Config, TextConfig, VisionConfig
 from kosmos_ros.model.network import Kosmos2, Resampler
+from kosmos_ros.model.vocabulary import Vocabulary
+from kosmos_ros.model.weights import load_model
+from kosmos_ros.tabletop.checkpoint import WORD_MODEL
 
 _WIDTH, _HEADS = 128, 4
 _VISION_LAYERS, _TEXT_LAYERS = 4, 5
@@ -27,11 +32,13 @@ def sizes(vocabulary: int) -> Kosmos2Config:
     return Kosmos2Config(
         TextConfig(
             vocab_size=vocabulary,
-            max_position_embeddings=256,
+            max_position_embeddings=2048,
             embed_dim=_WIDTH,
             layers=_TEXT_LAYERS,
             ffn_dim=4 * _WIDTH,
             attention_heads=_HEADS,
+            # Boxes in a row may begin alike.
+            no_repeat_ngram_size=0,
         ),
         VisionConfig(
             hidden_size=_WIDTH,
@@ -75,6 +82,33 @@ def fresh_model(config: Kosmos2Config, seed: int) -> Kosmos2:
     filters = embeddings.patch_embedding.weight
     nn.init.normal_(filters, std=filters[0].numel() ** -0.5)
     _look_straight(model.image_to_text_projection, patches)
+    return model
+
+
+@torch.no_grad()
+def continued_model(
+    config: Kosmos2Config, vocabulary: Vocabulary, seed: int, directory: Path
+) -> Kosmos2:
+    """The weights of a checkpoint or engine directory, for a vocabulary that may be another.
+
+    Tokens keep their embeddings by their spelling; new words begin at random.
+
+    :param config: of the new model, and `vocabulary` its words.
+    :raises EngineFileError: when the directory cannot be read, or its model has other sizes.
+    """
+    model, old = fresh_model(config, seed), load_model(directory, torch.float32)
+    known = Vocabulary.from_file(directory / WORD_MODEL)
+    place = {known.decode([number]): number for number in range(known.size)}
+    rows = [place.get(vocabulary.decode([number])) for number in range(vocabulary.size)]
+    weights, fresh = old.state_dict(), model.decoder.embed_tokens.weight
+    table = torch.stack(
+        [fresh[i] if row is None else weights[EMBEDDING][row] for i, row in enumerate(rows)]
+    )
+    weights[EMBEDDING] = weights[HEAD] = table
+    shapes = {name: weight.shape for name, weight in model.state_dict().items()}
+    if shapes != {name: weight.shape for name, weight in weights.items()}:
+        raise EngineFileError(f'the model in {directory} has other sizes than the tabletop model')
+    model.load_state_dict(weights)
     return model
 
 

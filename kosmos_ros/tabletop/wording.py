@@ -7,7 +7,10 @@ from tempfile import TemporaryDirectory
 from sentencepiece import SentencePieceTrainer
 from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]
 
-from kosmos_ros.tabletop.language import WORDS
+from kosmos_ros.tabletop import language, templates
+
+# Every word that the model knows, a hyphen being a space.
+WORDS = tuple(dict.fromkeys((*language.WORDS, *templates.words())))
 
 _CAPITALS = {chr(code): chr(code).lower() for code in range(ord('A'), ord('Z') + 1)}
 _TO_SPACE = '.,;:!?-_/"\u2010\u2011\u2013\u2014\u00a0\t\n\r'
@@ -34,6 +37,8 @@ def write_word_model(path: Path, words: tuple[str, ...] = WORDS) -> None:
             model_type='word',
             vocab_size=len(words) + 3,
             normalization_rule_tsv=str(table),
+            # No word is left out for a rare letter.
+            character_coverage=1.0,
             unk_id=0,
             bos_id=1,
             eos_id=2,

@@ -1,28 +1,50 @@
 """The tabletop benchmark prints what happened, not what was hoped for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import json
 
 import pytest
 
-from kosmos_ros.engine.base import Image, ImageContext, Located
+from kosmos_ros.engine.base import (
+    Answer,
+    Draft,
+    Finish,
+    Image,
+    ImageContext,
+    Located,
+    PhraseGrounding,
+    Transcript,
+)
+from kosmos_ros.errors import EngineError
 from kosmos_ros.evaluation.tabletop import evaluate
+from kosmos_ros.model.asking import Ask
 from kosmos_ros.model.boxes import Box
-from kosmos_ros.tabletop.dataset import held_out
+from kosmos_ros.tabletop import answers
+from kosmos_ros.tabletop.answers import Mention, Turn
+from kosmos_ros.tabletop.dataset import HeldOutTalk, held_out, held_out_talks
+from kosmos_ros.tabletop.segments import plain_text
 
-SCENES = 10
+SEED = 4
+SCENES = len(answers.KINDS)
 
 
 class Oracle:
-    """Knows the held-out questions in their order; errs on those whose kind it is told."""
+    """Knows the held-out questions in their order; errs on those of some kinds."""
 
     name = 'oracle'
+    remarks = ()
 
-    def __init__(self, seed: int, wrong_kind: str) -> None:
-        self._questions = iter(held_out(seed, SCENES))
-        self._wrong_kind = wrong_kind
+    def __init__(self, wrong_kinds: Sequence[str]) -> None:
+        self._expressions = iter(held_out(SEED, SCENES))
+        self._turns = (
+            (held, turn) for held in held_out_talks(SEED, SCENES) for turn in held.talk.turns
+        )
+        self._wrong_kinds = wrong_kinds
 
     def check_expression(self, expression: str) -> None:
+        """Everything can be asked."""
+
+    def check_ask(self, ask: Ask, past: Transcript | None = None) -> None:
         """Everything can be asked."""
 
     def encode_image(self, image: Image) -> ImageContext:
@@ -32,29 +54,75 @@ class Oracle:
     def locate(
         self, context: ImageContext, expressions: Sequence[str], top_k: int = 1
     ) -> list[tuple[Located, ...]]:
-        question = next(self._questions)
+        question = next(self._expressions)
         assert list(expressions) == [question.expression]
-        x0, y0, x1, y1 = question.box_px
-        right = Box(x0 / 640, y0 / 480, x1 / 640, y1 / 480)
+        right = Box.from_pixels(question.box_px, 640, 480)
         wrong = Box(0.0, 0.0, 0.01, 0.01)
-        return [(Located(wrong if question.kind == self._wrong_kind else right, 0.5),)]
+        return [(Located(wrong if question.kind in self._wrong_kinds else right, 0.5),)]
+
+    def ask(
+        self, ask: Ask, contexts: Sequence[ImageContext], past: Transcript | None = None
+    ) -> Iterator[Draft]:
+        held, turn = next(self._turns)
+        assert ask == turn.ask
+        assert len(contexts) == ask.images
+        assert (past is None) == (turn == held.talk.turns[0])
+        answer = truth(held, turn)
+        if held.talk.kind in self._wrong_kinds:
+            answer = Answer('seven')
+        for finish in (Finish.NONE, Finish.END):
+            yield Draft(1, finish, lambda: answer, lambda: Transcript((1,)))
 
     def close(self) -> None:
         """Nothing to give back."""
 
 
-def test_counts_hits_per_kind(capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate(Oracle(4, wrong_kind='relation'), seed=4, scenes=SCENES) == 0
+class Silent(Oracle):
+    """Finds things, and has nothing to say about them."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+
+    def ask(
+        self, ask: Ask, contexts: Sequence[ImageContext], past: Transcript | None = None
+    ) -> Iterator[Draft]:
+        return iter(())
+
+
+def truth(held: HeldOutTalk, turn: Turn) -> Answer:
+    mentions = [part for part in turn.answer if isinstance(part, Mention) and turn.grounded]
+    groundings = tuple(
+        PhraseGrounding(
+            mention.phrase,
+            (0, 0),
+            tuple(Located(held.facts.boxes[index], 0.5) for index in mention.things),
+        )
+        for mention in mentions
+    )
+    return Answer(plain_text(turn.answer), groundings)
+
+
+def test_counts_right_answers_per_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = ('relation', 'caption', 'count')
+    assert evaluate(Oracle(wrong), seed=SEED, scenes=SCENES) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary == {
         'n': SCENES,
-        'iou50': 0.8,
+        'iou50': 0.8333,
         'by_kind': {'attribute': 1.0, 'shape': 1.0, 'size': 1.0, 'extreme': 1.0, 'relation': 0.0},
+        'asks': SCENES,
+        'ask_accuracy': 0.8333,
+        'ask_by_kind': dict.fromkeys(answers.KINDS, 1.0) | {'caption': 0.0, 'count': 0.0},
     }
+
+
+def test_an_engine_that_says_nothing_is_an_error() -> None:
+    with pytest.raises(EngineError, match='oracle gives no answers'):
+        evaluate(Silent(), seed=SEED, scenes=1)
 
 
 def test_seeds_choose_the_scenes() -> None:
     first, again, other = (
-        [question.expression for question in held_out(seed, SCENES)] for seed in (1, 1, 2)
+        [question.expression for question in held_out(seed, 5)] for seed in (1, 1, 2)
     )
     assert first == again != other

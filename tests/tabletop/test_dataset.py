@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 
 from kosmos_ros.model.boxes import Box, decode_box, encode_box
-from kosmos_ros.tabletop.dataset import held_out
+from kosmos_ros.tabletop import answers
+from kosmos_ros.tabletop.dataset import held_out, held_out_talks
 from kosmos_ros.tabletop.language import KINDS
 from kosmos_ros.tabletop.pinhole import CAMERA
 from kosmos_ros.tabletop.render import render
@@ -28,6 +29,17 @@ def test_kinds_are_balanced_and_frames_full_size() -> None:
         x0, y0, x1, y1 = question.box_px
         assert 0 <= x0 < x1 <= 640
         assert 0 <= y0 < y1 <= 480
+
+
+def test_talks_are_balanced_and_decided_by_their_seed() -> None:
+    count = len(answers.KINDS)
+    first, again = list(held_out_talks(7, count)), list(held_out_talks(7, count))
+    assert [held.talk.kind for held in first] == list(answers.KINDS)
+    assert [held.talk for held in first] == [held.talk for held in again]
+    assert [held.talk for held in first] != [held.talk for held in held_out_talks(8, count)]
+    for one, two in zip(first, again, strict=True):
+        assert one.rgb.shape == (480, 640, 3)
+        assert np.array_equal(one.rgb, two.rgb)
 
 
 def test_the_location_grid_can_say_every_box() -> None:

@@ -1,5 +1,6 @@
 """The parts of the training, and all of it for a moment."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,19 +8,25 @@ import pytest
 import torch
 from transformers import Kosmos2ForConditionalGeneration
 
-from kosmos_ros.model.boxes import encode_box
+from kosmos_ros.errors import EngineFileError
+from kosmos_ros.model.boxes import Box, encode_box
+from kosmos_ros.model.network import Kosmos2
 from kosmos_ros.model.prompts import image_prefix, refer
 from kosmos_ros.model.vocabulary import Vocabulary
 from kosmos_ros.model.weights import load_model
-from kosmos_ros.tabletop.batches import PADDING, Batch, BatchSize, Maker
+from kosmos_ros.tabletop.answers import KINDS
+from kosmos_ros.tabletop.batches import PADDING, Batch, BatchSize, Maker, middles
+from kosmos_ros.tabletop.checkpoint import WORD_MODEL, save
+from kosmos_ros.tabletop.checks import Score
+from kosmos_ros.tabletop.greedy import greedy
 from kosmos_ros.tabletop.losses import losses, make_probes, soft_targets
 from kosmos_ros.tabletop.muon import orthogonal
 from kosmos_ros.tabletop.packed import decode_packed
-from kosmos_ros.tabletop.start import fresh_model, sizes
-from kosmos_ros.tabletop.train import Plan, carry_out, sigma
+from kosmos_ros.tabletop.start import continued_model, fresh_model, sizes
+from kosmos_ros.tabletop.train import Plan, Standing, carry_out, sigma
 from kosmos_ros.tabletop.wording import write_word_model
 
-SIZE = BatchSize(rows=3, tokens=67 + 60, side=112, patch=14, latents=64, uses=2)
+SIZE = BatchSize(rows=3, tokens=67 + 120, side=112, patch=14, latents=64, uses=2)
 
 
 @pytest.fixture(scope='module')
@@ -41,19 +48,42 @@ def test_rows_hold_the_prefix_and_whole_questions(vocabulary: Vocabulary, batch:
     assert batch.images.shape == (3, 112, 112, 3)
     for row in range(3):
         assert batch.ids[row, :67].tolist() == prefix
-        mine = [index for index, owner in enumerate(batch.row) if owner == row]
-        assert len(mine) >= 3
-        for number, index in enumerate(mine, start=1):
+        for number in range(1, batch.segments[row].max() + 1):
             (places,) = np.nonzero(batch.segments[row] == number)
-            tokens, at = batch.ids[row, places], int(batch.at[index])
             assert batch.positions[row, places].tolist() == list(range(67, 67 + len(places)))
+        mine = [index for index, owner in enumerate(batch.row) if owner == row]
+        assert len(mine) >= 1
+        for index in mine:
+            at = int(batch.at[index])
+            (places,) = np.nonzero(batch.segments[row] == batch.segments[row, at])
+            tokens = batch.ids[row, places]
             assert batch.ids[row, at] == vocabulary.object_open
             words = vocabulary.decode(tokens[2 : at - places[0] - 1])
             assert tokens[: at - places[0] + 1].tolist() == refer(vocabulary, words)
             (x0, y0), _ = batch.corners[index]
             assert batch.ids[row, at + 1] == vocabulary.location(int(y0) * 32 + int(x0))
             assert len(places) - (at - places[0]) == (4 if batch.closed[index] else 2)
-        assert (batch.segments[row] == PADDING).sum() < 25
+        assert (batch.segments[row] == PADDING).sum() < 40
+
+
+def test_all_of_an_answer_is_learnt(vocabulary: Vocabulary, batch: Batch) -> None:
+    assert batch.talks == sum(batch.segments.max(1)) - len(batch.row)
+    ends = 0
+    for row, at, token in batch.words.tolist():
+        assert vocabulary.location_cell(token) is None
+        ends += token == vocabulary.eos
+        if token != vocabulary.eos:
+            assert batch.ids[row, at + 1] == token
+            assert batch.segments[row, at] == batch.segments[row, at + 1] > 0
+    assert ends >= batch.talks
+    assert len(batch.corner_at) > 0
+    for (row, at), (x, y) in zip(batch.corner_at.tolist(), batch.ask_corners, strict=True):
+        assert batch.ids[row, at + 1] == vocabulary.location(int(y) * 32 + int(x))
+
+
+def test_the_middle_of_everything_is_marked_once() -> None:
+    boxes = [Box(0.1, 0.1, 0.3, 0.4), Box(0.5, 0.9, 1.0, 1.0)]
+    assert np.flatnonzero(middles(boxes, 8)).tolist() == [2 * 8 + 1, 7 * 8 + 6]
 
 
 def test_patch_targets_lie_in_their_boxes(batch: Batch) -> None:
@@ -79,7 +109,7 @@ def test_packed_rows_equal_the_network_question_by_question(
         image = model.vision(pixels)
         positions, segments = torch.from_numpy(batch.positions), torch.from_numpy(batch.segments)
         packed = decode_packed(model, ids, positions, segments, image)
-        for row, number in ((0, 1), (1, 3), (2, 2)):
+        for row, number in ((0, 1), (1, 2), (2, 2)):
             (places,) = np.nonzero(batch.segments[row] == number)
             alone = torch.cat([ids[row, :67], ids[row, places]])
             embeds = decoder.embed_tokens(alone)[None]
@@ -137,9 +167,10 @@ def test_orthogonal_evens_out_singular_values() -> None:
 def test_loss_reaches_every_weight(vocabulary: Vocabulary, batch: Batch) -> None:
     model = fresh_model(sizes(vocabulary.size), 0)
     probes = make_probes(128, 128)
-    loss, answer = losses(model, probes, vocabulary, batch, 0.8)
+    loss, answer, words = losses(model, probes, vocabulary, batch, 0.8)
     torch.autograd.backward(loss)
     assert 0 < answer < 12
+    assert words > 0
     assert all(parameter.grad is not None for parameter in probes.parameters())
     without = [name for name, value in model.named_parameters() if value.grad is None]
     assert without == []
@@ -147,13 +178,14 @@ def test_loss_reaches_every_weight(vocabulary: Vocabulary, batch: Batch) -> None
 
 def test_trains_and_leaves_a_checkpoint_that_transformers_reads(tmp_path: Path) -> None:
     lines: list[str] = []
-    plan = Plan(minutes=5, rows=2, check_scenes=5, most_steps=2, threads=1)
+    plan = Plan(minutes=5, rows=2, check_scenes=5, check_talks=12, most_steps=2, threads=1)
     threads = torch.get_num_threads()
     try:
-        score = carry_out(tmp_path, plan, lines.append)
+        standing = carry_out(tmp_path, plan, lines.append)
     finally:
         torch.set_num_threads(threads)
-    assert 0 <= score.iou50 <= 1
+    assert 0 <= standing.refer.iou50 <= 1
+    assert set(standing.asks) == set(KINDS)
     assert 'step     2' in lines[-1]
     files = {'config.json', 'model.safetensors', 'sentencepiece.bpe.model'}
     assert {path.name for path in tmp_path.iterdir()} == files
@@ -174,9 +206,70 @@ def test_trains_and_leaves_a_checkpoint_that_transformers_reads(tmp_path: Path) 
     torch.testing.assert_close(logits, expected.logits, atol=1e-3, rtol=1e-3)
 
 
-def test_boxes_of_batches_are_encoded_as_published(batch: Batch) -> None:
-    from kosmos_ros.model.boxes import Box
+def test_goes_on_with_a_model_of_other_words(vocabulary: Vocabulary, tmp_path: Path) -> None:
+    words = ('cone', 'banana', 'red')
+    write_word_model(tmp_path / WORD_MODEL, words)
+    before = Vocabulary.from_file(tmp_path / WORD_MODEL)
+    old = fresh_model(sizes(before.size), 5)
+    save(old, tmp_path)
+    config = sizes(vocabulary.size)
+    model, fresh = continued_model(config, vocabulary, 0, tmp_path), fresh_model(config, 0)
+    table, known = model.decoder.embed_tokens.weight, old.decoder.embed_tokens.weight
+    assert model.text_model.lm_head.weight is table
+    for word in ('cone', 'red'):
+        ((now,), (then,)) = vocabulary.encode(word), before.encode(word)
+        assert torch.equal(table[now], known[then])
+    (ball,) = vocabulary.encode('ball')
+    assert torch.equal(table[ball], fresh.decoder.embed_tokens.weight[ball])
+    assert torch.equal(table[vocabulary.mask :], known[before.mask :])
+    name = 'text_model.model.layers.0.ffn.fc1.weight'
+    assert torch.equal(model.state_dict()[name], old.state_dict()[name])
 
+
+def test_does_not_go_on_with_a_model_of_other_sizes(
+    vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    write_word_model(tmp_path / WORD_MODEL)
+    config = sizes(vocabulary.size)
+    save(Kosmos2(replace(config, text=replace(config.text, layers=1))), tmp_path)
+    with pytest.raises(EngineFileError, match='other sizes'):
+        continued_model(config, vocabulary, 0, tmp_path)
+
+
+def standing(iou50: float, ask: float) -> Standing:
+    return Standing(Score(iou50, 0.8, 0.4, {}), {'count': ask, 'caption': ask})
+
+
+def test_finding_things_counts_most() -> None:
+    assert standing(0.994, 0.9).worth > standing(0.994, 0.8).worth
+    assert standing(1.0, 0.9).worth > standing(0.994, 0.91).worth
+    assert standing(0.993, 0.1).worth > standing(0.99, 1.0).worth
+
+
+def test_greedy_answers_are_what_the_network_says_next(vocabulary: Vocabulary) -> None:
+    """Ragged prompts over a cache, against whole sequences without one."""
+    model = fresh_model(sizes(vocabulary.size), 1).eval()
+    prefix = image_prefix(vocabulary, 64)
+    asked = [[*prefix, *refer(vocabulary, text)] for text in ('ball', 'the small red ball')]
+    pixels = torch.randn(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+    said = greedy(model, asked, pixels, vocabulary.eos, 5)
+    with torch.inference_mode():
+        image = model.vision(pixels)
+        for row, (tokens, answer) in enumerate(zip(asked, said, strict=True)):
+            ids = torch.tensor([[*tokens, *answer]])
+            hidden = decode_packed(
+                model,
+                ids,
+                torch.arange(ids.shape[1])[None],
+                torch.zeros_like(ids),
+                image[row : row + 1],
+            )
+            best = model.text_model.lm_head(hidden)[0, len(tokens) - 1 :].argmax(-1).tolist()
+            assert answer == best[: len(answer)]
+            assert len(answer) == 5 or best[len(answer)] == vocabulary.eos
+
+
+def test_boxes_of_batches_are_encoded_as_published(batch: Batch) -> None:
     for (x0, y0), (x1, y1) in batch.corners.tolist():
         box = Box(x0 / 32, y0 / 32, x1 / 32, y1 / 32)
         assert encode_box(box) == (int(y0) * 32 + int(x0), int(y1) * 32 + int(x1))

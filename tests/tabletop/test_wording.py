@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from kosmos_ros.model.vocabulary import Vocabulary
-from kosmos_ros.tabletop.language import WORDS
-from kosmos_ros.tabletop.wording import write_word_model
+from kosmos_ros.tabletop import language
+from kosmos_ros.tabletop.wording import WORDS, write_word_model
 
 
 @pytest.fixture(scope='module')
@@ -20,6 +20,27 @@ def test_words_have_ids_in_their_order(vocabulary: Vocabulary) -> None:
     assert vocabulary.encode(' '.join(WORDS)) == list(range(4, 4 + len(WORDS)))
     assert vocabulary.mask == len(WORDS) + 4
     assert vocabulary.size == len(WORDS) + 4 + 12 + 1024
+
+
+def test_words_of_expressions_come_first_and_all_are_few() -> None:
+    assert WORDS[: len(language.WORDS)] == language.WORDS
+    assert len(WORDS) == len(set(WORDS)) < 120
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'How many red things are there?',
+        'What color is the left-most ball?',
+        'What do you see on the table?',
+        'Is there any object in this image?',
+        'Describe this image in detail:',
+        'Count the boxes. Which shape does it have?',
+        'An image of a small cone behind an orange ring',
+    ],
+)
+def test_usual_questions_are_known(vocabulary: Vocabulary, text: str) -> None:
+    assert vocabulary.unknown_words(text) == ()
 
 
 @pytest.mark.parametrize(
