@@ -243,8 +243,9 @@ def start(here: Path, *arguments: str, **speech: object) -> 'subprocess.Popen[st
     """The command as a process, with an engine that talks slowly and without an end."""
     script = {'speech': {'words': 'word', 'endless': True, 'act': {'latency_s': 0.02}} | speech}
     (here / 'script.json').write_text(json.dumps(script))
+    # Whoever runs the tests in the background ignores Ctrl-C, and so would all that they start.
     return subprocess.Popen(
-        [sys.executable, '-m', 'kosmos_ros', 'ask', *arguments]
+        ['env', '--default-signal=INT', sys.executable, '-m', 'kosmos_ros', 'ask', *arguments]
         + ['--runner', 'fake', '--engine', 'script.json', '--max-tokens', '2000'],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -18,4 +18,6 @@ def test_equals_transformers(length: int, width: int, pad: int) -> None:
     assert table.shape == (length, width)
     assert table.dtype == np.float32
     theirs = Kosmos2TextSinusoidalPositionalEmbedding(length + pad, width, pad).weights.numpy()
-    assert np.abs(table - theirs[pad + 1 : pad + 1 + length]).max() < 1e-5
+    # Theirs comes from frequencies in float32, and how they are rounded differs by processor: half
+    # a unit of the last place, times the position.
+    assert np.abs(table - theirs[pad + 1 : pad + 1 + length]).max() < 1e-5 + length * 2**-24
