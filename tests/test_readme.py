@@ -28,6 +28,12 @@ def test_every_task_is_explained(task: Task) -> None:
 
 
 def test_files_it_shows_are_there() -> None:
-    for name in ('docs/demo.png', 'docs/rviz.png', 'docs/architecture.md', 'docs/log.md'):
+    for name in (
+        'docs/ask.png',
+        'docs/demo.png',
+        'docs/rviz.png',
+        'docs/architecture.md',
+        'docs/log.md',
+    ):
         assert f']({name})' in README
         assert (ROOT / name).is_file()

@@ -156,23 +156,27 @@ class Answering:
         self._check_words(ask)
         before: tuple[int, ...] = ()
         if past is not None:
-            before = past.ids
-            ends = self._vocabulary.full_stop
-            if ends is not None and self._vocabulary.is_text(before[-1]) and before[-1] != ends:
-                before = (*before, ends)
+            before = (*past.ids, *self._end_of_sentence(past.ids[-1]))
         asked = prompts.questions(self._vocabulary, ask, self._latents, begin=past is None)
         sequences = tuple((*before, *ids) for ids in asked)
-        if ask.task is Task.GROUND_CAPTION and 0 < ask.max_tokens < _BOX:
+        least = _BOX if ask.task is Task.GROUND_CAPTION else 1
+        if 0 < ask.max_tokens < least:
             raise BadExpression(f'A box has {_BOX} tokens; max_tokens must not be less.')
         longest = max(map(len, sequences))
         limit = min(self._positions, self._runner.room + self._prefix_length(sequences[0]))
-        wanted = ask.max_tokens or min(USUAL_TOKENS, max(limit - longest, 1))
+        wanted = ask.max_tokens or min(USUAL_TOKENS, max(limit - longest, least))
         if longest + wanted > limit:
             raise BadExpression(
                 f'The question has {longest} tokens, images and conversation counted, and the '
                 f'answer may have {wanted}; together at most {limit} are possible.'
             )
         return _Question(ask, sequences, wanted, len(before))
+
+    def _end_of_sentence(self, last: int) -> tuple[int, ...]:
+        """A full stop behind an answer that was left without one, where the vocabulary has it."""
+        stop = self._vocabulary.full_stop
+        is_word = self._vocabulary.is_text(last) and self._vocabulary.words(last)[-1:].isalnum()
+        return (stop,) if stop is not None and is_word else ()
 
     def _check_words(self, ask: Ask) -> None:
         layout = prompts.LAYOUTS[ask.task]

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from kosmos_ros.engine.answering import Answering
 from kosmos_ros.engine.base import Answer, Draft, Engine, Finish, ImageContext, Transcript
 from kosmos_ros.engine.load import load_engine
 from kosmos_ros.errors import BadExpression, EngineError
 from kosmos_ros.limits import Limits
 from kosmos_ros.model.asking import Ask, Example, Region, Task
 from kosmos_ros.model.boxes import Box
+from kosmos_ros.model.config import Kosmos2Config
+from kosmos_ros.model.vocabulary import Vocabulary
 
 QUESTION = Ask(Task.GROUNDED_QUESTION, 'how many balls', images=1, max_tokens=12)
 CHAT = Ask(Task.CHAT, 'the red ball', images=1, max_tokens=8)
@@ -42,6 +45,12 @@ def engine(request: pytest.FixtureRequest, engines: dict[str, Path]) -> Engine:
 def contexts(engine: Engine) -> list[ImageContext]:
     rng = np.random.default_rng(0)
     return [engine.encode_image(rng.integers(0, 256, (48, 64, 3), np.uint8)) for _ in range(4)]
+
+
+class Roomy:
+    """As much of a runner as a prompt needs."""
+
+    room = 2048
 
 
 def last(drafts: Iterator[Draft]) -> Draft:
@@ -180,6 +189,10 @@ def test_budget_is_kept(engine: Engine, contexts: list[ImageContext]) -> None:
         (Ask(Task.COMPLETE, 'red ' * 200), 'has 201 tokens'),
         (replace(QUESTION, images=16, max_tokens=1), 'together at most 128'),
         (Ask(Task.GROUND_CAPTION, 'a ring', ('a ring',), 1, max_tokens=2), 'A box has 3 tokens'),
+        (
+            Ask(Task.GROUND_CAPTION, 'red ' * 112 + 'ring', ('ring',), 1),
+            'has 126 tokens, images and conversation counted, and the answer may have 3',
+        ),
         (replace(QUESTION, text='how many dragons'), "does not know 'dragons'"),
         (replace(QUESTION, text='a <box>'), 'contains the tag'),
         (replace(QUESTION, images=0), 'needs an image'),
@@ -199,6 +212,18 @@ def test_a_conversation_may_become_too_long(engine: Engine) -> None:
     past = Transcript(tuple(range(4, 120)))
     with pytest.raises(BadExpression, match=r'has 1\d\d tokens, images and conversation counted'):
         engine.check_ask(GO_ON, past)
+
+
+def test_turns_are_joined_by_a_full_stop(shared_data: Path) -> None:
+    """Only where the answer before has none."""
+    vocabulary = Vocabulary.from_file(shared_data / 'sentencepiece.bpe.model')
+    answering = Answering(Roomy(), vocabulary, Kosmos2Config(), Limits())  # type: ignore[arg-type]
+    asked = vocabulary.encode('Question: why Answer:')
+    ask = Ask(Task.CHAT, 'why')
+    for said, joint in (('a dog', [4]), ('a dog.', []), ('a dog?', []), ('', [])):
+        past = (0, vocabulary.object_close, *vocabulary.encode(said))
+        (sequence,) = answering._question(ask, Transcript(past)).sequences
+        assert list(sequence) == [*past, *joint, *asked]
 
 
 def test_room_is_used_to_the_last_token(engine: Engine) -> None:
