@@ -24,15 +24,6 @@ CHAT = Ask(Task.CHAT, 'the red ball', images=1, max_tokens=8)
 GO_ON = Ask(Task.CHAT, 'the blue box', max_tokens=8)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny networks are slower on many threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope='module', params=['onnxruntime', 'torch'])
 def engine(request: pytest.FixtureRequest, engines: dict[str, Path]) -> Engine:
     with pytest.MonkeyPatch.context() as patch:

@@ -1,6 +1,6 @@
 """Answers token by token equal to those of ``transformers`` generate: greedy and five beams."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -131,15 +131,6 @@ class Pair:
     def stops(self) -> list[int]:
         """What ends an answer."""
         return [self.vocabulary.eos, self.vocabulary.document_close, self.vocabulary.image_open]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny networks are slower on many threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope='module')
