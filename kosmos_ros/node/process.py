@@ -9,12 +9,11 @@ import threading
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
-from rclpy.task import Future
 
+from kosmos_ros.node.executor import ThreadPoolCallbackExecutor
 from kosmos_ros.node.node import KosmosNode
 from kosmos_ros.node.replies import notice_dropped_answers, send_action_answers_until_heard
 
@@ -44,12 +43,9 @@ def run(arguments: Sequence[str]) -> int:
         rclpy.try_shutdown()
         return 2
     waiting = node.limits.max_waiting + 1 + node.limits.max_asks
-    executor = MultiThreadedExecutor(num_threads=waiting + _SPARE_THREADS)
+    executor = ThreadPoolCallbackExecutor(waiting + _SPARE_THREADS, end.after_error)
     executor.add_node(node)
-    enough: Future = Future()
-    spinning = threading.Thread(
-        target=_spin, args=(executor, enough, end), name='spin', daemon=True
-    )
+    spinning = threading.Thread(target=_spin, args=(executor, end), name='spin', daemon=True)
     spinning.start()
     # Beside the executor: services answer NOT_ACTIVE while an engine is being loaded.
     starting = threading.Thread(target=node.start, name='start', daemon=True)
@@ -59,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
     # Its last transition publishes and may still set the exit code.
     starting.join(_END_S)
     # In this order: an executor that is shut down while it spins trips over what is gone.
-    enough.set_result(None)
+    executor.stop()
     spinning.join()
     executor.shutdown()
     rclpy.try_shutdown()
@@ -96,6 +92,17 @@ class _End:
         self.code = code
         self._woken.send(b'.')
 
+    def after_error(self, error: Exception) -> None:
+        """Go on or end the process, whatever a callback or the executor has raised."""
+        if isinstance(error, RCLError):
+            # An answer that could not be sent, as a rule because its caller is gone.
+            get_logger('kosmos').warning(f'the middleware reports: {error}')
+            return
+        # Our own callbacks do not raise.  If something else does, the process must end, for
+        # whoever starts it again, instead of staying without an executor.
+        get_logger('kosmos').fatal(f'the executor ended: {error!r}')
+        self.ask(1)
+
     def leave(self) -> None:
         """Now, without waiting for any thread."""
         sys.stdout.flush()
@@ -103,16 +110,11 @@ class _End:
         os._exit(self.code)
 
 
-def _spin(executor: MultiThreadedExecutor, enough: Future, end: _End) -> None:
-    while not enough.done():
+def _spin(executor: ThreadPoolCallbackExecutor, end: _End) -> None:
+    while executor.is_wanted:
         try:
-            executor.spin_until_future_complete(enough)
-        except RCLError as error:
-            # An answer that could not be sent, as a rule because its caller is gone.
-            get_logger('kosmos').warning(f'the middleware reports: {error}')
-        # Our own callbacks do not raise.  If something else does, the process must end, for
-        # whoever starts it again, instead of staying without an executor.
+            executor.spin()
         except Exception as error:
-            get_logger('kosmos').fatal(f'the executor ended: {error!r}')
-            end.ask(1)
-            return
+            end.after_error(error)
+            if not isinstance(error, RCLError):
+                return
