@@ -16,8 +16,12 @@ from pathlib import Path
 import shutil
 import sys
 
-# The wheels' own start-up hook sets LD_LIBRARY_PATH and starts Python anew, unless it finds this.
+# The wheels' own start-up hook sets LD_LIBRARY_PATH and starts Python again, unless it finds this.
 _BOOTSTRAPPED = '_ROS_WHEELS_BOOTSTRAP_COMPLETE'
+# NumPy's matrix products are small here.  OpenBLAS's threads would spin after each of them: most of
+# a core for an answer five times a second.  NumPy reads it when it is imported; a user's own
+# setting counts.
+_ONE_BLAS_THREAD = {'OPENBLAS_NUM_THREADS': '1'}
 
 
 def is_wheel_home(prefix: Path) -> bool:
@@ -53,13 +57,13 @@ def environment_for(prefix: Path, base: Mapping[str, str]) -> dict[str, str]:
 
 
 def child_environment() -> dict[str, str]:
-    """The environment for a process that this one starts and that uses ROS 2."""
-    prefix = Path(sys.prefix)
-    return environment_for(prefix, os.environ) if is_wheel_home(prefix) else dict(os.environ)
+    """Return the environment for a process of kosmos_ros that this one starts."""
+    prefix, base = Path(sys.prefix), {**_ONE_BLAS_THREAD, **os.environ}
+    return environment_for(prefix, base) if is_wheel_home(prefix) else base
 
 
 def prepare() -> None:
-    """Give this process the environment it needs, before anything imports rclpy.
+    """Give this process the environment it needs, before anything imports rclpy or NumPy.
 
     What Python and the dynamic linker read only once, at their start, takes a new start of the
     same command; that happens where a ROS distribution is sourced, and at most once.

@@ -80,14 +80,21 @@ def test_once_is_enough(prefix: Path, base: dict[str, str]) -> None:
     assert environment_for(prefix, once) == once
 
 
-def test_changes_nothing_in_a_distribution(
+def test_changes_nothing_of_a_distribution(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(sys, 'prefix', str(tmp_path))
+    monkeypatch.delenv('OPENBLAS_NUM_THREADS', raising=False)
     for name, value in SOURCED.items():
         monkeypatch.setenv(name, value)
 
-    assert environment.child_environment() == dict(os.environ)
+    assert environment.child_environment() == {**os.environ, 'OPENBLAS_NUM_THREADS': '1'}
+
+
+def test_a_users_number_of_blas_threads_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('OPENBLAS_NUM_THREADS', '3')
+
+    assert environment.child_environment()['OPENBLAS_NUM_THREADS'] == '3'
 
 
 def test_prepare_starts_python_anew_only_where_it_must(
