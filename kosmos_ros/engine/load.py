@@ -238,8 +238,8 @@ def _torch_cuda(files: EngineFiles, build_plans: str, report: Report) -> Runner:
 
 
 def _onnxruntime(files: EngineFiles, build_plans: str, report: Report) -> Runner:
-    need('onnxruntime', 'pip install onnxruntime')
     need('safetensors', 'pip install safetensors')
+    need('kosmos_ros.engine.runners.onnxruntime', 'pip install onnxruntime')
     from kosmos_ros.engine.runners.onnxruntime import OnnxRuntimeRunner
 
     return OnnxRuntimeRunner(
@@ -272,4 +272,5 @@ def need(module: str, cure: str) -> None:
     try:
         import_module(module)
     except ImportError as error:
-        raise RunnerUnavailable(f'the Python package {module} is missing ({cure})') from error
+        package = error.name or module
+        raise RunnerUnavailable(f'the Python package {package} is missing ({cure})') from error

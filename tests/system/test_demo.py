@@ -24,8 +24,9 @@ def demo(*arguments: str, **environment: str) -> 'subprocess.CompletedProcess[st
 
 @pytest.mark.parametrize('seed', [1, 7])
 def test_answers_and_draws(seed: int, tmp_path: Path) -> None:
-    picture = tmp_path / 'demo.png'
-    done = demo('--seed', str(seed), '--image', str(picture))
+    picture, home = tmp_path / 'demo.png', tmp_path / 'home'
+    home.mkdir()
+    done = demo('--seed', str(seed), '--image', str(picture), HOME=str(home))
     assert done.returncode == 0, done.stderr + done.stdout
     *table, last = done.stdout.splitlines()
     summary = json.loads(last)
@@ -41,6 +42,8 @@ def test_answers_and_draws(seed: int, tmp_path: Path) -> None:
     with Image.open(picture) as image:
         assert image.width >= 640
         assert image.height >= 480
+    # ROS 2 writes its logs there; nothing else does, ONNX Runtime's telemetry included.
+    assert {path.name for path in home.iterdir()} <= {'.ros'}
 
 
 @pytest.mark.parametrize('domain', ['abc', '-1', '4000'])

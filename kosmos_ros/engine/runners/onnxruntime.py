@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+import os
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-import onnxruntime
 from safetensors import safe_open
 
 from kosmos_ros.engine.base import Floats, Tokens
@@ -25,6 +25,11 @@ from kosmos_ros.engine.runners.layout import (
 from kosmos_ros.errors import EngineFileError, RunnerUnavailable
 from kosmos_ros.model.config import EMBEDDING, HEAD, Kosmos2Config
 from kosmos_ros.model.positions import sinusoidal_positions
+
+# Before the import: from 1.32 on, ONNX Runtime writes which program runs which models on which
+# device into the user's home folder.
+os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
+import onnxruntime
 
 # Keys and values of all layers: 2 L arrays [B,H,S,C], as the graph names them.
 Arrays = tuple[Floats, ...]
