@@ -15,12 +15,10 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
 
 from kosmos_ros.node.guard import Log
+from kosmos_ros.node.qos import CALLS
 
-# The usual ten would let requests overwrite each other, unheard and unanswered, in a storm.
-_REQUESTS = QoSProfile(depth=200)
 # Clients ask for the result when their goal is accepted; those that died never do.
 _KEEP_RESULTS_S = 10
 RCLError = rclpy_implementation.RCLError
@@ -55,9 +53,9 @@ class MendedActionServer(ActionServer):  # type: ignore[misc]
             callback_group=ReentrantCallbackGroup(),
             handle_accepted_callback=self._begin,
             cancel_callback=cancelled,
-            goal_service_qos_profile=_REQUESTS,
-            result_service_qos_profile=_REQUESTS,
-            cancel_service_qos_profile=_REQUESTS,
+            goal_service_qos_profile=CALLS,
+            result_service_qos_profile=CALLS,
+            cancel_service_qos_profile=CALLS,
             result_timeout=_KEEP_RESULTS_S,
         )
 

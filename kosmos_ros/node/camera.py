@@ -7,7 +7,7 @@ import time
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.qos import qos_policy_name_from_kind
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 try:
@@ -18,11 +18,8 @@ except ImportError:  # ROS 2 Humble
 from kosmos_ros.errors import NoImage, StaleImage
 from kosmos_ros.node.frame import Instant, Shot
 from kosmos_ros.node.guard import Log, never_raises
+from kosmos_ros.node.qos import BEST_EFFORT_IMAGES, RELIABLE_IMAGES
 
-# Depth 1: of frames that pile up while nobody looks, only the newest is of use.  Best effort
-# matches drivers of both kinds.
-_BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-_RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 _RATE_WINDOW = 30
 
 
@@ -49,7 +46,7 @@ class Camera:
         self.name = name
         self._node = node
         self._kind = CompressedImage if compressed else Image
-        self._qos = _RELIABLE if reliable else _BEST_EFFORT
+        self._qos = RELIABLE_IMAGES if reliable else BEST_EFFORT_IMAGES
         # image_transport appends to the name that `image` has been remapped to.
         image = node.resolve_topic_name(f'{prefix}image')
         self.topic = f'{image}/compressed' if compressed else image
@@ -76,7 +73,7 @@ class Camera:
                 callback_group=self._group, event_callbacks=events,
             ),
             self._node.create_subscription(
-                CameraInfo, self._info_topic, keep_info, _BEST_EFFORT,
+                CameraInfo, self._info_topic, keep_info, BEST_EFFORT_IMAGES,
                 callback_group=self._group,
             ),
         ]  # fmt: skip

@@ -24,6 +24,7 @@ from kosmos_ros.errors import KosmosError, Status
 from kosmos_ros.limits import Limits
 from kosmos_ros.model.boxes import Box
 from kosmos_ros.node.messages import frame_from_msg
+from kosmos_ros.node.qos import CALLS
 from kosmos_ros.tabletop.pinhole import CAMERA
 from kosmos_ros.tabletop.stage import Asked, Spoken
 
@@ -81,8 +82,15 @@ class Asker:
 
     def __init__(self, node: Node, processes: Sequence[Watched]) -> None:
         self._node, self._processes = node, processes
-        self._refer = node.create_client(Refer, 'refer')
-        self._ask = ActionClient(node, AskAction, 'ask')
+        self._refer = node.create_client(Refer, 'refer', qos_profile=CALLS)
+        self._ask = ActionClient(
+            node,
+            AskAction,
+            'ask',
+            goal_service_qos_profile=CALLS,
+            result_service_qos_profile=CALLS,
+            cancel_service_qos_profile=CALLS,
+        )
         self._newest: Image | None = None
         node.create_subscription(Image, 'image', self._keep, qos_profile_sensor_data)
 

@@ -13,7 +13,6 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallb
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo
 
 from kosmos_ros.errors import KosmosError, NotActive, ShuttingDown
@@ -29,13 +28,12 @@ from kosmos_ros.node.messages import Finding, one_line
 from kosmos_ros.node.parameters import Settings
 from kosmos_ros.node.progress import Progress
 from kosmos_ros.node.publishing import Publishing
+from kosmos_ros.node.qos import CALLS
 from kosmos_ros.node.replies import send_until_heard
 from kosmos_ros.node.room import EngineRoom, Sight
 from kosmos_ros.node.service import ReferService
 from kosmos_ros.node.standing import Standing
 
-# The usual ten would let calls overwrite each other, unheard and unanswered, in a storm of them.
-_CALLS = QoSProfile(depth=200)
 _CLOSE_S = 2.0
 _LOG_EVERY_S = 5.0
 
@@ -67,12 +65,14 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         self._counters = Counters()
         self._logged: dict[str, float] = {}
         self._publishing = Publishing(self, self.log_failure)
-        self.service = ReferService(self, self.limits, self._counters)
+        self.service = ReferService(
+            self, self.limits, self._counters, self.get_logger().warning
+        )
         refer = self.create_service(
             Refer,
             'refer',
             self.service.answer,
-            qos_profile=_CALLS,
+            qos_profile=CALLS,
             callback_group=ReentrantCallbackGroup(),
         )
         send_until_heard(refer, self.get_logger().warning)

@@ -7,7 +7,6 @@ import time
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray, Detection3DArray, VisionInfo
 from visualization_msgs.msg import MarkerArray
@@ -17,9 +16,9 @@ from kosmos_ros.node.frame import Frame
 from kosmos_ros.node.guard import Log, never_raises
 from kosmos_ros.node.markers import markers_from
 from kosmos_ros.node.messages import Finding, detections_from, image_message, no_detections_3d
+from kosmos_ros.node.qos import LATCHED
 
 _DEPTH = 10
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 # So long the picture of an answer stays before standing expressions draw over it.
 _HOLD_S = 2.0
 
@@ -40,7 +39,7 @@ class Publishing:
         )
         self._picture = node.create_lifecycle_publisher(Image, '~/annotated_image', _DEPTH)
         self._markers = node.create_lifecycle_publisher(MarkerArray, '~/markers', _DEPTH)
-        self._info = node.create_publisher(VisionInfo, '~/vision_info', _LATCHED)
+        self._info = node.create_publisher(VisionInfo, '~/vision_info', LATCHED)
         self._now = node.get_clock().now
         self._draws = ThreadPoolExecutor(1, thread_name_prefix='drawing')
         self._free = threading.Semaphore(1)

@@ -22,15 +22,19 @@ from kosmos_ros.node.messages import (
 from kosmos_ros.node.overlap import distinct, wanted_top_k
 from kosmos_ros.node.question import Question, question_from
 from kosmos_ros.node.room import Sight
+from kosmos_ros.node.storm import StormWarning
 
 
 class ReferService:
     """Answers calls; `answer` blocks its thread until it can be given, within the timeout."""
 
-    def __init__(self, host: Host, limits: Limits, counters: Counters) -> None:
+    def __init__(
+        self, host: Host, limits: Limits, counters: Counters, warn: Callable[[str], None]
+    ) -> None:
         self._host = host
         self._limits = limits
         self._counters = counters
+        self._storm = StormWarning(warn)
         self._idle = threading.Condition()
         self._inside = 0
         self._closed = False
@@ -59,6 +63,7 @@ class ReferService:
                 self._idle.notify_all()
         response.timing.total_ms = 1e3 * (time.monotonic() - arrived_s)
         self._counters.count(Status(response.status), response.message, response.timing.total_ms)
+        self._storm.on_reply(time.monotonic())
         return response
 
     def close(self) -> None:

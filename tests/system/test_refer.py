@@ -318,3 +318,11 @@ def test_a_storm_is_answered_to_the_last_call(robot) -> None:
     answers = [call.result() for call in calls]
     assert {answer.status for answer in answers} <= {Status.BUSY, Status.TIMEOUT, Status.OK}
     good_call_works(robot)
+
+
+def test_a_storm_is_told_with_the_profile_that_clients_need(shared) -> None:
+    process, robot = shared
+    image = image_of(picture())
+    for call in [robot.send(expression='a cup', image=image) for _ in range(50)]:
+        call.result()
+    assert process.output().count('QoSProfile(depth=200)') == 1
