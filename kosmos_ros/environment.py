@@ -16,10 +16,10 @@ from pathlib import Path
 import shutil
 import sys
 
-# The wheels' own start-up hook sets LD_LIBRARY_PATH and starts Python again, unless it finds this.
+# The wheels' own start-up hook sets LD_LIBRARY_PATH and starts Python again, unless this is set.
 _BOOTSTRAPPED = '_ROS_WHEELS_BOOTSTRAP_COMPLETE'
-# NumPy's matrix products are small here.  OpenBLAS's threads would spin after each of them: most of
-# a core for an answer five times a second.  NumPy reads it when it is imported; a user's own
+# NumPy's matrix products are small here.  OpenBLAS's threads would spin after each of them: most
+# of a core for an answer five times a second.  It is read when NumPy is imported; a user's own
 # setting counts.
 _ONE_BLAS_THREAD = {'OPENBLAS_NUM_THREADS': '1'}
 

@@ -36,7 +36,7 @@ class StormWarning:
             self._has_warned = True
         self._warn(
             f'More than {DEFAULT_CALL_DEPTH} calls were answered within {_UNREAD_S:g} s. Every '
-            f'client receives the replies to all of them and keeps {DEFAULT_CALL_DEPTH}, so it may '
-            "lose its own: give clients a deeper queue, create_client(Refer, 'refer', "
+            f'client receives the replies to all of them and keeps {DEFAULT_CALL_DEPTH}, so it '
+            "may lose its own: give clients a deeper queue, create_client(Refer, 'refer', "
             f'qos_profile=QoSProfile(depth={CALLS.depth})), and a time-out.'
         )
