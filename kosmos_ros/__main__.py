@@ -7,6 +7,6 @@ from kosmos_ros.environment import prepare
 if __name__ == '__main__':
     # Before the import, which may reach rclpy: preparing may start this program anew.
     prepare()
-    from kosmos_ros.cli import main
+    from kosmos_ros.console.main import main
 
     sys.exit(main())

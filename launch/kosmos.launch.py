@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 if importlib.util.find_spec('kosmos_ros') is None:
     sys.path.append(str(HERE.parent))
 
-from kosmos_ros.node.launching import flag, parameters_from, program  # noqa: E402
+from kosmos_ros.node.launch_arguments import flag, parameters_from, program  # noqa: E402
 
 ARGUMENTS = {
     'namespace': (

@@ -20,8 +20,8 @@ HERE = Path(__file__).resolve().parent
 if importlib.util.find_spec('kosmos_ros') is None:
     sys.path.append(str(HERE.parent))
 
-from kosmos_ros.node.launching import program  # noqa: E402
-from kosmos_ros.tabletop.stage import USUAL_SEED  # noqa: E402
+from kosmos_ros.node.launch_arguments import program  # noqa: E402
+from kosmos_ros.tabletop.demo.scenes import USUAL_SEED  # noqa: E402
 
 ARGUMENTS = {
     'namespace': ('', 'Namespace of camera and node.'),

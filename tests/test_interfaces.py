@@ -10,7 +10,7 @@ import pytest
 from kosmos_ros.engine.base import Finish
 from kosmos_ros.environment import child_environment, is_wheel_home
 from kosmos_ros.errors import Status
-from kosmos_ros.model.asking import Task
+from kosmos_ros.model.tasks import Task
 
 # Of vision_msgs 4.1.1. Two nodes understand each other only if these agree.
 VISION_HASHES = {

@@ -8,9 +8,9 @@ from types import ModuleType
 import pytest
 import yaml
 
-from kosmos_ros.node.launching import expressions_from, flag, parameters_from, program
+from kosmos_ros.node.launch_arguments import expressions_from, flag, parameters_from, program
 from kosmos_ros.node.parameters import TABLE
-from kosmos_ros.tabletop.stage import USUAL_SEED
+from kosmos_ros.tabletop.demo.scenes import USUAL_SEED
 
 LAUNCH = Path(__file__).parents[1] / 'launch'
 KOSMOS, TABLETOP = LAUNCH / 'kosmos.launch.py', LAUNCH / 'tabletop.launch.py'
@@ -59,7 +59,7 @@ def test_rviz_shows_what_is_published_and_how() -> None:
         '/kosmos/annotated_image': 'Reliable',
         '/image': 'Best Effort',
     }
-    from kosmos_ros.node.simulated import FRAME_ID
+    from kosmos_ros.tabletop.demo.camera_node import FRAME_ID
 
     assert config['Global Options']['Fixed Frame'] == FRAME_ID
 

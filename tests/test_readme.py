@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kosmos_ros.errors import Status
-from kosmos_ros.model.asking import Task
+from kosmos_ros.model.tasks import Task
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text(encoding='utf-8')

@@ -11,14 +11,14 @@ import time
 from kosmos_ros.console.engines import opened
 from kosmos_ros.console.pictures import SUFFIXES, place_for, read_picture, write_picture
 from kosmos_ros.console.printing import corners_px, print_boxes, shown
+from kosmos_ros.drawing.poster import Said, captioned
 from kosmos_ros.engine.base import Answer, Draft, Engine, Finish, Image
 from kosmos_ros.errors import BadExpression, BadImage, EngineError
 from kosmos_ros.limits import Limits
-from kosmos_ros.model.asking import TEXT_TASKS, Ask, Example, Region, Task
 from kosmos_ros.model.boxes import Box
 from kosmos_ros.model.expressions import quoted
 from kosmos_ros.model.prompts import check_task
-from kosmos_ros.posters import Said, captioned
+from kosmos_ros.model.tasks import TEXT_TASKS, Ask, Example, Region, Task
 
 
 @dataclass(frozen=True, slots=True)

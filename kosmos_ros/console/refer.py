@@ -8,9 +8,9 @@ import time
 from kosmos_ros.console.engines import opened
 from kosmos_ros.console.pictures import place_for, read_picture, write_picture
 from kosmos_ros.console.printing import corners_px, print_boxes
-from kosmos_ros.drawing import Annotation
+from kosmos_ros.drawing.annotate import Annotation
+from kosmos_ros.drawing.poster import poster
 from kosmos_ros.limits import Limits
-from kosmos_ros.posters import poster
 
 
 def refer(

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from kosmos_ros.model.asking import Ask
 from kosmos_ros.model.boxes import Box
+from kosmos_ros.model.tasks import Ask
 
 Floats = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int64]

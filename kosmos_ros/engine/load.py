@@ -6,8 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from kosmos_ros.engine.base import Engine
-from kosmos_ros.engine.fake import FakeEngine
-from kosmos_ros.engine.files import (
+from kosmos_ros.engine.directory.file_names import (
     CONFIG_FILE,
     GOLDEN_FILE,
     RECIPE_FILE,
@@ -16,18 +15,19 @@ from kosmos_ros.engine.files import (
     WEIGHTS_FILE,
     decoder_graph,
 )
-from kosmos_ros.engine.golden import LEVELS, Golden, self_check
-from kosmos_ros.engine.grounding import GroundingEngine
+from kosmos_ros.engine.directory.manifest import Manifest
+from kosmos_ros.engine.directory.packaged import engines_folder
+from kosmos_ros.engine.directory.recipe import Recipe
+from kosmos_ros.engine.directory.reference import LEVELS, Golden, self_check
+from kosmos_ros.engine.kosmos2 import GroundingEngine
 from kosmos_ros.engine.machine import gpu, this_machine
-from kosmos_ros.engine.manifest import Manifest
-from kosmos_ros.engine.operators import PRODUCTS, TIERS
-from kosmos_ros.engine.places import engines_folder
-from kosmos_ros.engine.recipe import Recipe
-from kosmos_ros.engine.runner import Runner
+from kosmos_ros.engine.runners.runner import Runner
+from kosmos_ros.engine.tensorrt.operators import PRODUCTS, TIERS
 from kosmos_ros.errors import EngineError, EngineFileError, RunnerUnavailable
 from kosmos_ros.limits import Limits
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.vocabulary import Vocabulary
+from kosmos_ros.testing.fake_engine import FakeEngine
 
 Report = Callable[[str], None]
 BUILD_PLANS = ('never', 'missing', 'only')
@@ -203,8 +203,8 @@ def _tensorrt(files: EngineFiles, build_plans: str, report: Report) -> Runner:
     need('safetensors', 'pip install safetensors')
     machine = this_machine()
     # It imports TensorRT, which is here, as we know now.
-    from kosmos_ros.engine.runners.device import memory_of_gpu
-    from kosmos_ros.engine.tensorrt_engine import open_tensorrt, plans_for
+    from kosmos_ros.engine.runners.cuda import memory_of_gpu
+    from kosmos_ros.engine.tensorrt.missing_plans import open_tensorrt, plans_for
 
     with memory_of_gpu():
         plans = plans_for(files, machine, build_plans != 'never', report)
@@ -214,11 +214,11 @@ def _tensorrt(files: EngineFiles, build_plans: str, report: Report) -> Runner:
 def _torch_cuda(files: EngineFiles, build_plans: str, report: Report) -> Runner:
     need('torch', 'install PyTorch with CUDA for this machine')
     need('safetensors', 'pip install safetensors')
-    from kosmos_ros.engine.runners.device import CudaDevice, memory_of_gpu
+    from kosmos_ros.engine.runners.cuda import CudaDevice, memory_of_gpu
+    from kosmos_ros.engine.runners.embeddings import Tables
     from kosmos_ros.engine.runners.static import StaticRunner
-    from kosmos_ros.engine.runners.tables import Tables
     from kosmos_ros.engine.runners.torch import TorchProgram
-    from kosmos_ros.model.weights import DTYPES, load_model
+    from kosmos_ros.model.network.weights import DTYPES, load_model
 
     gpu()
     device = CudaDevice()
@@ -251,7 +251,7 @@ def _torch_cpu(files: EngineFiles, build_plans: str, report: Report) -> Runner:
     need('torch', 'install PyTorch for this machine')
     need('safetensors', 'pip install safetensors')
     from kosmos_ros.engine.runners.torch import TorchRunner
-    from kosmos_ros.model.weights import DTYPES, load_model
+    from kosmos_ros.model.network.weights import DTYPES, load_model
 
     network = load_model(files.directory, DTYPES[files.recipe.activations])
     return TorchRunner(network, files.vocabulary.image_open)

@@ -12,12 +12,12 @@ import numpy as np
 
 from kosmos_ros import __version__
 from kosmos_ros.engine.base import Image
-from kosmos_ros.engine.files import GOLDEN_FILE
-from kosmos_ros.engine.golden import Golden, self_check
-from kosmos_ros.engine.grounding import GroundingEngine
+from kosmos_ros.engine.directory.file_names import GOLDEN_FILE
+from kosmos_ros.engine.directory.reference import Golden, self_check
+from kosmos_ros.engine.kosmos2 import GroundingEngine
 from kosmos_ros.engine.load import EngineFiles, open_runner
 from kosmos_ros.engine.machine import this_machine
-from kosmos_ros.engine.runner import Runner
+from kosmos_ros.engine.runners.runner import Runner
 from kosmos_ros.errors import EngineError, RunnerUnavailable
 
 _TIMED = 20
@@ -128,7 +128,7 @@ def _answer(files: EngineFiles, loaded: Runner, findings: Findings) -> str:
 def _published(
     files: EngineFiles, loaded: Runner, findings: Findings, image: Image
 ) -> Iterator[str]:
-    from kosmos_ros.engine.acceptance import accept
+    from kosmos_ros.engine.golden import accept
 
     failed = []
     for verdict in accept(loaded, files.vocabulary, files.config, image):

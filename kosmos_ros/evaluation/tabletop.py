@@ -5,8 +5,8 @@ often, the engine's best box as the engine reports it; a hit is IoU >= 0.5 with 
 the object.
 
 Protocol of questions: one new scene per question or chat, kinds equally often, greedy answers.
-An answer is right when `kosmos_ros.tabletop.judging` finds it true and to the point, a chat when
-every answer in it is; each turn stands on the engine's own answers before it.
+An answer is right when `kosmos_ros.tabletop.language.scoring` finds it true and to the point, a
+chat when every answer in it is; each turn stands on the engine's own answers before it.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ import numpy as np
 from kosmos_ros.engine.base import Answer, Draft, Engine, ImageContext, Transcript
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model.boxes import Box
-from kosmos_ros.tabletop import answers
-from kosmos_ros.tabletop.answers import Turn
-from kosmos_ros.tabletop.dataset import HeldOutTalk, held_out, held_out_talks
-from kosmos_ros.tabletop.judging import Pointed, Said, is_right
-from kosmos_ros.tabletop.language import KINDS
+from kosmos_ros.tabletop.language import questions as answers
+from kosmos_ros.tabletop.language.dataset import HeldOutTalk, held_out, held_out_talks
+from kosmos_ros.tabletop.language.expressions import KINDS
+from kosmos_ros.tabletop.language.questions import Turn
+from kosmos_ros.tabletop.language.scoring import Pointed, Said, is_right
 
 
 def evaluate(engine: Engine, *, seed: int, scenes: int) -> int:

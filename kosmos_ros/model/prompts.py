@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import re
 
 from kosmos_ros.errors import BadExpression
-from kosmos_ros.model.asking import TEXT_TASKS, Ask, Region, Task
 from kosmos_ros.model.boxes import encode_box
 from kosmos_ros.model.expressions import quoted
+from kosmos_ros.model.tasks import TEXT_TASKS, Ask, Region, Task
 from kosmos_ros.model.vocabulary import Vocabulary
 
 

@@ -16,9 +16,9 @@ except ImportError:  # ROS 2 Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 from kosmos_ros.errors import NoImage, StaleImage
-from kosmos_ros.node.frame import Instant, Shot
-from kosmos_ros.node.guard import Log, never_raises
-from kosmos_ros.node.qos import BEST_EFFORT_IMAGES, RELIABLE_IMAGES
+from kosmos_ros.node.conversion.stamped_image import Instant, Shot
+from kosmos_ros.node.middleware.callbacks import Log, never_raises
+from kosmos_ros.node.middleware.qos import BEST_EFFORT_IMAGES, RELIABLE_IMAGES
 
 _RATE_WINDOW = 30
 

@@ -13,9 +13,12 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
-from kosmos_ros.node.executor import ThreadPoolCallbackExecutor
-from kosmos_ros.node.node import KosmosNode
-from kosmos_ros.node.replies import notice_dropped_answers, send_action_answers_until_heard
+from kosmos_ros.node.kosmos_node import KosmosNode
+from kosmos_ros.node.middleware.executor import ThreadPoolCallbackExecutor
+from kosmos_ros.node.middleware.replies import (
+    notice_dropped_answers,
+    send_action_answers_until_heard,
+)
 
 # Besides one thread for each call and each goal that waits or is being answered: some for those
 # that are refused, images, parameters, transitions and diagnostics, so that none of these ever

@@ -9,7 +9,7 @@ import pytest
 from running import HEIGHT, WIDTH, Command
 
 from kosmos_ros.console import engines
-from kosmos_ros.engine.fake import FakeEngine
+from kosmos_ros.testing.fake_engine import FakeEngine
 
 
 @pytest.fixture

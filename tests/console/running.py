@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kosmos_ros.cli import main
+from kosmos_ros.console.main import main
 
 # Of the pictures that tests ask about.
 WIDTH, HEIGHT = 80, 60

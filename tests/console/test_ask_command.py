@@ -12,13 +12,13 @@ from PIL import Image
 import pytest
 from running import Command
 
-from kosmos_ros.cli import main
+from kosmos_ros.console.main import main
 from kosmos_ros.engine.base import Located
-from kosmos_ros.engine.fake import FakeEngine
-from kosmos_ros.engine.script import Act, Speech
 from kosmos_ros.errors import EngineError
-from kosmos_ros.model.asking import Ask, Example, Region, Task
 from kosmos_ros.model.boxes import Box
+from kosmos_ros.model.tasks import Ask, Example, Region, Task
+from kosmos_ros.testing.fake_engine import FakeEngine
+from kosmos_ros.testing.script import Act, Speech
 
 Load = Callable[..., FakeEngine]
 CUP = Speech(('a', 'cup', 'here'), {'cup': (Located(Box(0.25, 0.5, 0.75, 1), 0.9),)})

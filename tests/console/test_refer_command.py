@@ -10,10 +10,10 @@ import pytest
 from running import HEIGHT, WIDTH, Command
 
 from kosmos_ros.engine.base import Located
-from kosmos_ros.engine.fake import FakeEngine
-from kosmos_ros.engine.script import Act
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model.boxes import Box
+from kosmos_ros.testing.fake_engine import FakeEngine
+from kosmos_ros.testing.script import Act
 
 Load = Callable[..., FakeEngine]
 TWO = (Located(Box(0.25, 0.5, 0.75, 1), 0.9), Located(Box(0, 0, 0.5, 0.5), 0.06))

@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from kosmos_ros.engine.golden import Golden, Tolerance
+from kosmos_ros.engine.directory.reference import Golden, Tolerance
 from kosmos_ros.engine.load import EngineFiles
-from kosmos_ros.engine.runner import Runner
+from kosmos_ros.engine.runners.embeddings import Tables
 from kosmos_ros.engine.runners.onnxruntime import OnnxRuntimeRunner
+from kosmos_ros.engine.runners.runner import Runner
 from kosmos_ros.engine.runners.static import StaticRunner
-from kosmos_ros.engine.runners.tables import Tables
 from kosmos_ros.engine.runners.torch import TorchProgram, TorchRunner
-from kosmos_ros.model.weights import load_model
+from kosmos_ros.model.network.weights import load_model
 
 from .stand_in import PlainDevice
 

@@ -8,13 +8,13 @@ import pytest
 from safetensors.torch import save_file
 import torch
 
-from kosmos_ros.engine.build import build_engine
+from kosmos_ros.engine.building.build import build_engine
+from kosmos_ros.engine.directory.recipe import Recipe, recipe_named
 from kosmos_ros.engine.load import EngineFiles
-from kosmos_ros.engine.recipe import Recipe, recipe_named
 from kosmos_ros.model.config import Kosmos2Config
-from kosmos_ros.model.network import Kosmos2
+from kosmos_ros.model.network.kosmos2 import Kosmos2
 from kosmos_ros.model.vocabulary import Vocabulary
-from kosmos_ros.tabletop.wording import write_word_model
+from kosmos_ros.tabletop.language.word_model import write_word_model
 
 from .cases import KINDS, Case
 

@@ -7,7 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 import pytest
 
-from kosmos_ros.engine.operators import PRODUCTS, Tier, check_graph
+from kosmos_ros.engine.tensorrt.operators import PRODUCTS, Tier, check_graph
 from kosmos_ros.errors import EngineError
 
 FLOAT, HALF, BRAIN = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from kosmos_ros.engine.base import Image
-from kosmos_ros.engine.golden import TOLERANCES, Golden, self_check
-from kosmos_ros.engine.grounding import GroundingEngine
+from kosmos_ros.engine.directory.reference import TOLERANCES, Golden, self_check
+from kosmos_ros.engine.kosmos2 import GroundingEngine
 from kosmos_ros.engine.load import EngineFiles, load_engine, open_runner
-from kosmos_ros.engine.runner import Runner
-from kosmos_ros.engine.runners.device import CudaDevice
+from kosmos_ros.engine.runners.cuda import CudaDevice
+from kosmos_ros.engine.runners.embeddings import Tables
+from kosmos_ros.engine.runners.runner import Runner
 from kosmos_ros.engine.runners.static import StaticRunner
-from kosmos_ros.engine.runners.tables import Tables
 from kosmos_ros.engine.runners.torch import TorchProgram
-from kosmos_ros.model.weights import load_model
+from kosmos_ros.model.network.weights import load_model
 
 from .cases import Case, talk
 

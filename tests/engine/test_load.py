@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from kosmos_ros.engine.base import Engine
-from kosmos_ros.engine.fake import FakeEngine
 from kosmos_ros.engine.load import load_engine
 from kosmos_ros.engine.runners.onnxruntime import OnnxRuntimeRunner
 from kosmos_ros.engine.runners.torch import TorchRunner
 from kosmos_ros.environment import child_environment
 from kosmos_ros.errors import EngineFileError, RunnerUnavailable, SelfCheckFailed
+from kosmos_ros.testing.fake_engine import FakeEngine
 
 NO_TENSORRT = 'not by TensorRT: TensorRT cannot be imported (.*); install its Python package'
 NO_GPU = r'not by PyTorch on a GPU: PyTorch \S+ sees no NVIDIA GPU'

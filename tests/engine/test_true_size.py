@@ -16,16 +16,21 @@ from safetensors.torch import save_file
 import torch
 from torch import Tensor
 
-from kosmos_ros.engine.build import build_engine
-from kosmos_ros.engine.files import CONFIG_FILE, GOLDEN_FILE, TOKENIZER_FILE, WEIGHTS_FILE
-from kosmos_ros.engine.golden import Golden, self_check
+from kosmos_ros.engine.building.build import build_engine
+from kosmos_ros.engine.building.estimates import available_memory
+from kosmos_ros.engine.directory.file_names import (
+    CONFIG_FILE,
+    GOLDEN_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+)
+from kosmos_ros.engine.directory.recipe import recipe_named
+from kosmos_ros.engine.directory.reference import Golden, self_check
 from kosmos_ros.engine.load import EngineFiles
-from kosmos_ros.engine.operators import TIERS
-from kosmos_ros.engine.recipe import recipe_named
 from kosmos_ros.engine.runners.onnxruntime import OnnxRuntimeRunner
-from kosmos_ros.engine.sizes import available_memory
+from kosmos_ros.engine.tensorrt.operators import TIERS
 from kosmos_ros.model.config import HEAD, Kosmos2Config
-from kosmos_ros.model.network import Kosmos2
+from kosmos_ros.model.network.kosmos2 import Kosmos2
 
 NEEDED_GB = 18
 CONFIG = Kosmos2Config()

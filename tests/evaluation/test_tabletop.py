@@ -17,12 +17,12 @@ from kosmos_ros.engine.base import (
 )
 from kosmos_ros.errors import EngineError
 from kosmos_ros.evaluation.tabletop import evaluate
-from kosmos_ros.model.asking import Ask
 from kosmos_ros.model.boxes import Box
-from kosmos_ros.tabletop import answers
-from kosmos_ros.tabletop.answers import Mention, Turn
-from kosmos_ros.tabletop.dataset import HeldOutTalk, held_out, held_out_talks
-from kosmos_ros.tabletop.segments import plain_text
+from kosmos_ros.model.tasks import Ask
+from kosmos_ros.tabletop.language import questions as answers
+from kosmos_ros.tabletop.language.dataset import HeldOutTalk, held_out, held_out_talks
+from kosmos_ros.tabletop.language.questions import Mention, Turn
+from kosmos_ros.tabletop.training.segments import plain_text
 
 SEED = 4
 SCENES = len(answers.KINDS)

@@ -8,9 +8,9 @@ import pytest
 
 from kosmos_ros.errors import BadExpression
 from kosmos_ros.limits import Limits
-from kosmos_ros.model.asking import Ask, Example, Region, Task, cleaned
 from kosmos_ros.model.boxes import Box
 from kosmos_ros.model.prompts import LAYOUTS, image_prefix, mentions, questions, refer
+from kosmos_ros.model.tasks import Ask, Example, Region, Task, cleaned
 from kosmos_ros.model.vocabulary import Vocabulary
 
 from .reference import tokenizer

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from kosmos_ros.errors import ShuttingDown
-from kosmos_ros.node.worker import Worker
+from kosmos_ros.node.engine.worker import Worker
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from rclpy.action.server import GoalEvent, ServerGoalHandle
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from robot import Robot, wait_until
 
-from kosmos_ros.node.action import MendedActionServer
+from kosmos_ros.node.middleware.action_server import MendedActionServer
 
 
 @pytest.fixture

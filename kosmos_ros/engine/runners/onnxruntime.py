@@ -10,10 +10,9 @@ import numpy as np
 from safetensors import safe_open
 
 from kosmos_ros.engine.base import Floats, Tokens
-from kosmos_ros.engine.files import VISION_GRAPH, WEIGHTS_FILE, decoder_graph
-from kosmos_ros.engine.recipe import Recipe
-from kosmos_ros.engine.runner import KeyValues
-from kosmos_ros.engine.runners.layout import (
+from kosmos_ros.engine.directory.file_names import VISION_GRAPH, WEIGHTS_FILE, decoder_graph
+from kosmos_ros.engine.directory.recipe import Recipe
+from kosmos_ros.engine.runners.geometry import (
     CHUNK,
     GROWTH,
     check_places,
@@ -22,9 +21,10 @@ from kosmos_ros.engine.runners.layout import (
     positions,
     visible,
 )
+from kosmos_ros.engine.runners.runner import KeyValues
 from kosmos_ros.errors import EngineFileError, RunnerUnavailable
 from kosmos_ros.model.config import EMBEDDING, HEAD, Kosmos2Config
-from kosmos_ros.model.positions import sinusoidal_positions
+from kosmos_ros.model.network.positions import sinusoidal_positions
 
 # Before the import: from 1.32 on, ONNX Runtime writes which program runs which models on which
 # device into the user's home folder.

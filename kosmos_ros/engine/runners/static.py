@@ -18,15 +18,15 @@ from torch import Tensor
 import torch.nn.functional as F
 
 from kosmos_ros.engine.base import Floats, Tokens
-from kosmos_ros.engine.recipe import Recipe, Shape
-from kosmos_ros.engine.runner import KeyValues
-from kosmos_ros.engine.runners.arena import Arena, StaticKeyValues
-from kosmos_ros.engine.runners.device import Device
-from kosmos_ros.engine.runners.layout import head_rows, image_slots, positions, visible
-from kosmos_ros.engine.runners.tables import Tables
+from kosmos_ros.engine.directory.recipe import Recipe, Shape
+from kosmos_ros.engine.runners.cuda import Device
+from kosmos_ros.engine.runners.embeddings import Tables
+from kosmos_ros.engine.runners.geometry import head_rows, image_slots, positions, visible
+from kosmos_ros.engine.runners.kv_arena import Arena, StaticKeyValues
+from kosmos_ros.engine.runners.runner import KeyValues
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model.config import Kosmos2Config
-from kosmos_ros.model.network import write_new
+from kosmos_ros.model.network.kosmos2 import write_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class _Step:
 
 
 class StaticRunner:
-    """Satisfies `kosmos_ros.engine.runner.Runner`."""
+    """Satisfies `kosmos_ros.engine.runners.runner.Runner`."""
 
     def __init__(
         self,

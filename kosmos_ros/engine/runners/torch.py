@@ -10,9 +10,8 @@ from torch import Tensor
 import torch.nn.functional as F
 
 from kosmos_ros.engine.base import Floats, Tokens
-from kosmos_ros.engine.recipe import Shape
-from kosmos_ros.engine.runner import KeyValues
-from kosmos_ros.engine.runners.layout import (
+from kosmos_ros.engine.directory.recipe import Shape
+from kosmos_ros.engine.runners.geometry import (
     CHUNK,
     GROWTH,
     check_places,
@@ -21,8 +20,9 @@ from kosmos_ros.engine.runners.layout import (
     positions,
     visible,
 )
+from kosmos_ros.engine.runners.runner import KeyValues
 from kosmos_ros.engine.runners.static import Buffers
-from kosmos_ros.model.network import Kosmos2, appended_attention, stacked, write_new
+from kosmos_ros.model.network.kosmos2 import Kosmos2, appended_attention, stacked, write_new
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def gpu(trt: Double, monkeypatch: pytest.MonkeyPatch) -> Double:
     for name in USERS:
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(machine, 'gpu', lambda: GPU)
-    monkeypatch.setattr('kosmos_ros.engine.runners.device.CudaDevice', lambda: HostDevice(trt))
+    monkeypatch.setattr('kosmos_ros.engine.runners.cuda.CudaDevice', lambda: HostDevice(trt))
     return trt
 
 

@@ -11,10 +11,10 @@ from .double import Double
 GPU = Gpu('a device', '8.7', 16, 64 << 30, '12.6', '12.6')
 # These import TensorRT at their top, and must import this test's double.
 USERS = (
-    'kosmos_ros.engine.tensorrt_log',
-    'kosmos_ros.engine.tensorrt_build',
-    'kosmos_ros.engine.tensorrt_engine',
-    'kosmos_ros.engine.runners.tensorrt',
+    'kosmos_ros.engine.tensorrt.log',
+    'kosmos_ros.engine.tensorrt.build',
+    'kosmos_ros.engine.tensorrt.missing_plans',
+    'kosmos_ros.engine.tensorrt.program',
 )
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from kosmos_ros.cli import main
+from kosmos_ros.console.main import main
 from kosmos_ros.engine import machine
-from kosmos_ros.engine.files import GOLDEN_FILE
-from kosmos_ros.engine.golden import Golden
+from kosmos_ros.engine.directory.file_names import GOLDEN_FILE
+from kosmos_ros.engine.directory.reference import Golden
 from kosmos_ros.engine.load import EngineFiles, load_engine, open_runner
 from kosmos_ros.engine.machine import Gpu
-from kosmos_ros.engine.plans import stored_plans
+from kosmos_ros.engine.tensorrt.plans import stored_plans
 from kosmos_ros.errors import EngineFileError, RunnerUnavailable, SelfCheckFailed
 
 from .double import Double

@@ -1,0 +1,1 @@
+"""From a prompt to an answer: boxes for expressions, words for questions."""

@@ -1,0 +1,1 @@
+"""TensorRT: plans for one machine, and the program that runs them."""

@@ -1,0 +1,129 @@
+"""ONNX graphs to TensorRT plans.
+
+Networks are strongly typed: the graph alone says what is computed in which type, on all versions.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorrt as trt
+
+from kosmos_ros.engine.directory.recipe import Shape
+from kosmos_ros.engine.tensorrt.log import Log
+from kosmos_ros.engine.tensorrt.profiles import Profile
+
+Report = Callable[[str], None]
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """One plan to build.
+
+    :param inputs: dimensions, in one shape, of each input that has dynamic ones, by name.
+    """
+
+    name: str
+    graph: Path
+    profiles: tuple[Profile, ...]
+    inputs: Callable[[Shape], Mapping[str, tuple[int, ...]]]
+    optimization_level: int
+    workspace_mib: int
+
+
+def build_plan(request: PlanRequest, timing_cache: Path, report: Report) -> bytes:
+    """Build one plan.
+
+    :param timing_cache: measurements of earlier builds on this machine; read if it is there,
+        written in the end.
+    :raises EngineError: with TensorRT's own last words.
+    """
+    log = Log()
+    builder = trt.Builder(log)
+    flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = log.need(builder.create_network(flags), 'TensorRT makes no network')
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(str(request.graph)):
+        said = '; '.join(parser.get_error(index).desc() for index in range(parser.num_errors))
+        raise log.error(f'TensorRT cannot read {request.graph.name} ({said})')
+    _allow_decomposition(network)
+    config = log.need(builder.create_builder_config(), 'TensorRT makes no configuration')
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_mib * _MIB)
+    config.builder_optimization_level = request.optimization_level
+    # Auxiliary streams would need scratch memory and events of their own in captured graphs.
+    config.max_aux_streams = 0
+    progress = _Progress(request.name, report)
+    config.progress_monitor = progress
+    _use_timing_cache(config, timing_cache)
+    for each in request.profiles:
+        profile = log.need(builder.create_optimization_profile(), 'TensorRT makes no profile')
+        least, best, most = map(request.inputs, (each.least, each.best, each.most))
+        for name in best:
+            profile.set_shape(name, least[name], best[name], most[name])
+        if config.add_optimization_profile(profile) < 0:
+            raise log.error(f'TensorRT refuses a profile of {request.name}')
+    plan = builder.build_serialized_network(network, config)
+    if progress.cancelled:
+        raise KeyboardInterrupt
+    plan = log.need(plan, f'{request.name} cannot be built')
+    cache = config.get_timing_cache()
+    if cache is not None:
+        draft = timing_cache.with_suffix('.draft')
+        draft.write_bytes(memoryview(cache.serialize()))
+        draft.replace(timing_cache)
+    return bytes(memoryview(plan))
+
+
+def _use_timing_cache(config: trt.IBuilderConfig, path: Path) -> None:
+    """Measurements of an earlier build, if TensorRT takes them as this machine's; or new ones."""
+    for measured in (path.read_bytes() if path.is_file() else b'', b''):
+        cache = config.create_timing_cache(measured)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return
+
+
+def _allow_decomposition(network: trt.INetworkDefinition) -> None:
+    """Attention that no fused kernel fits is computed by single ones instead of failing."""
+    kind = getattr(trt.LayerType, 'ATTENTION_INPUT', None)
+    for index in range(network.num_layers if kind is not None else 0):
+        # Its class comes with 10.14, so no earlier release has a type for it.
+        layer: Any = network.get_layer(index)
+        if layer.type == kind:
+            # get_layer gives the base class; the bindings' way to the real one is its name.
+            layer.__class__ = getattr(trt, 'IAttentionInputLayer')  # noqa: B009
+            layer.attention.decomposable = True
+
+
+class _Progress(trt.IProgressMonitor):
+    """TensorRT's phases as one line of per cent."""
+
+    def __init__(self, name: str, report: Report) -> None:
+        super().__init__()
+        self._name = name
+        self._report = report
+        self._steps: dict[str, int] = {}
+        self.cancelled = False
+
+    def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+        """See `trt.IProgressMonitor`."""
+        self._steps[phase_name] = num_steps
+        self._say(phase_name)
+
+    def step_complete(self, phase_name: str, step: int) -> bool:
+        """See `trt.IProgressMonitor`."""
+        steps = max(self._steps.get(phase_name, 1), 1)
+        self._say(f'{phase_name}, {100 * (step + 1) // steps} %')
+        return not self.cancelled
+
+    def phase_finish(self, phase_name: str) -> None:
+        """See `trt.IProgressMonitor`."""
+        self._steps.pop(phase_name, None)
+
+    def _say(self, what: str) -> None:
+        try:
+            self._report(f'building {self._name}: {what}')
+        except KeyboardInterrupt:
+            # An exception would be lost in TensorRT; what a step returns ends the build.
+            self.cancelled = True

@@ -1,0 +1,1 @@
+"""The network of Kosmos-2 and its weights."""

@@ -1,0 +1,1 @@
+"""The action ``ask``: answers in words."""

@@ -1,0 +1,1 @@
+"""Messages to what an engine takes, and answers to messages."""

@@ -1,0 +1,1 @@
+"""What rclpy does not do by itself: executor, QoS, and replies that arrive."""

@@ -1,0 +1,1 @@
+"""The service ``refer``: boxes for expressions."""

@@ -1,0 +1,1 @@
+"""What can truly be said and asked about a view of the table."""

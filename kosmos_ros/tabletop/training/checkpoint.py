@@ -1,0 +1,39 @@
+"""Writing a model as `transformers`' save_pretrained would."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from kosmos_ros.model.config import HEAD
+from kosmos_ros.model.network.kosmos2 import Kosmos2
+
+WORD_MODEL = 'sentencepiece.bpe.model'
+
+
+def save(model: Kosmos2, directory: Path) -> None:
+    """Write `model.safetensors` and `config.json`, each wholly or not at all.
+
+    The head is the embedding and is not written twice.
+    """
+    state = model.state_dict()
+    state.pop(HEAD)
+    weights = directory / 'model.safetensors'
+    save_file(state, weights.with_suffix('.part'), metadata={'format': 'pt'})
+    os.replace(weights.with_suffix('.part'), weights)
+    config = directory / 'config.json'
+    text = json.dumps(config_content(model), indent=2, sort_keys=True) + '\n'
+    config.with_suffix('.part').write_text(text, encoding='utf-8')
+    os.replace(config.with_suffix('.part'), config)
+
+
+def config_content(model: Kosmos2) -> dict[str, Any]:
+    """The content of `config.json`, with what `transformers` wants to know besides."""
+    return {
+        'architectures': ['Kosmos2ForConditionalGeneration'],
+        'dtype': 'float32',
+        'tie_word_embeddings': True,
+        **model.config.to_dict(),
+    }

@@ -1,0 +1,1 @@
+"""The simulated table: what lies on it, and how a camera sees it."""

@@ -1,0 +1,164 @@
+"""From an engine directory to answers through TensorRT's own code paths, on a double of every
+release: build, load, self-check, refer.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from engine.cases import CLOSE, EXACT, Case, talk
+from engine.tensorrt.double import Double
+from engine.tensorrt.gpu_machine import build, called, damage
+from engine.tensorrt.host_device import HostDevice
+from kosmos_ros.console.main import main
+from kosmos_ros.engine.directory.recipe import Recipe
+from kosmos_ros.engine.load import EngineFiles, load_engine, open_runner
+from kosmos_ros.engine.tensorrt.plans import stored_plans
+from kosmos_ros.errors import EngineError, EngineFileError, RunnerUnavailable
+
+EXPRESSIONS = ['the red ball', 'ring', 'the small green cone left of the large blue box']
+
+
+@pytest.fixture(params=['fp32', 'fp16', 'int8'])
+def directory(request: pytest.FixtureRequest, engines: dict[str, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(engines[f'tensorrt-{request.param}'], tmp_path / 'engine'))
+
+
+def test_checkpoint_to_boxes(gpu: Double, directory: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    engine, lines = build(directory, self_check='full')
+    assert f'TensorRT {gpu.__version__}' in engine.name
+    assert engine.remarks == ()
+    assert any('building decoder.plan' in line and '%' in line for line in lines)
+    assert any('self-check full: decode 3' in line for line in lines)
+
+    reference = load_engine(directory, 'onnxruntime')
+    # Twice: the second time, everything comes from captured graphs.
+    for _ in range(2):
+        found = engine.locate(engine.encode_image(image), EXPRESSIONS * 3, top_k=2)
+        wanted = reference.locate(reference.encode_image(image), EXPRESSIONS * 3, top_k=2)
+        for ours, theirs in zip(found, wanted, strict=True):
+            assert ours[0].score == pytest.approx(theirs[0].score, rel=0.05)
+            assert {one.box_in_image for one in ours} & {one.box_in_image for one in theirs}
+    engine.close()
+
+
+def test_a_conversation(gpu: Double, directory: Path) -> None:
+    """Prompts in pieces, beams, and the questions of others between any two steps."""
+    files = EngineFiles.verified(directory)
+    runner, _ = open_runner(
+        files, 'tensorrt', level='off', build_plans='missing', report=lambda line: None
+    )
+    exact = files.recipe.precision == 'fp32'
+    talk(Case(files, runner, EXACT if exact else CLOSE))
+    runner.close()
+
+
+def test_the_network_alone_decides_precisions(gpu: Double, fp16: Path) -> None:
+    build(fp16)[0].close()
+    strong = 1 << int(gpu.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    flags = [call.arguments for call in gpu.calls if call.name == 'Builder.create_network']
+    assert flags == [(strong,)] * 2
+    assert not called(gpu, 'IBuilderConfig.set_flag')
+
+
+def test_attention_may_be_decomposed(gpu: Double, fp16: Path) -> None:
+    gpu.plain_layers = True
+    build(fp16)[0].close()
+    # Releases from 10.15 on have the graph with that operator.
+    wanted = 2 if hasattr(gpu, 'IKVCacheUpdateLayer') else 0
+    assert called(gpu, 'IAttention.decomposable=') == wanted
+
+
+@pytest.mark.parametrize(
+    ('call', 'message'),
+    [
+        ('Builder.create_network', 'makes no network'),
+        ('Builder.create_builder_config', 'makes no configuration'),
+        ('Builder.create_optimization_profile', 'makes no profile'),
+        ('IBuilderConfig.add_optimization_profile', 'refuses a profile of decoder.plan'),
+        ('OnnxParser.parse_from_file', 'cannot read vision.onnx'),
+        ('Builder.build_serialized_network', 'vision.plan cannot be built'),
+        ('Runtime.deserialize_cuda_engine', 'vision.plan cannot be loaded'),
+        ('ICudaEngine.create_execution_context', 'a context cannot be made'),
+        ('IExecutionContext.set_optimization_profile_async', 'no profile 0'),
+        ('IExecutionContext.set_input_shape', 'pixels cannot have shape'),
+        ('IExecutionContext.set_tensor_address', 'pixels is refused'),
+        ('IExecutionContext.execute_async_v3', 'vision.plan cannot be run'),
+    ],
+)
+def test_every_refusal_of_tensorrt_is_an_error_with_its_words(
+    gpu: Double, fp16: Path, call: str, message: str
+) -> None:
+    gpu.fail_next(call)
+    with pytest.raises(EngineError, match=f'{message}.*TensorRT says: .') as caught:
+        build(fp16)
+    assert not isinstance(caught.value, (EngineFileError, RunnerUnavailable))
+    assert not any(stored.complete for stored in stored_plans(fp16))
+    # Nothing of it stays in the way.
+    build(fp16, self_check='full')[0].close()
+
+
+def test_without_plans_it_says_what_to_run(gpu: Double, fp16: Path) -> None:
+    with pytest.raises(RunnerUnavailable, match=f'kosmos_ros engine build --out {fp16}'):
+        build(fp16, build_plans='never')
+    engine = load_engine(fp16)
+    assert 'a fallback' in engine.name
+    assert 'no TensorRT plans' in engine.remarks[0]
+
+
+def test_what_tensorrt_refuses_others_run(gpu: Double, fp16: Path) -> None:
+    build(fp16)[0].close()
+    gpu.fail_next('IExecutionContext.execute_async_v3')
+    engine = load_engine(fp16, self_check='quick')
+    assert 'vision.plan cannot be run' in engine.remarks[0]
+    assert 'a fallback' in engine.name
+    # Not what is damaged: that is for a person to look at.
+    (stored,) = stored_plans(fp16)
+    damage(stored.folder / 'decoder.plan')
+    with pytest.raises(EngineFileError, match='decoder.plan'):
+        load_engine(fp16)
+
+
+def test_a_gpu_with_too_little_memory_is_passed_over(
+    gpu: Double, fp16: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(fp16)[0].close()
+
+    def full(self: HostDevice, *_: object) -> None:
+        raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0')
+
+    monkeypatch.setattr(HostDevice, 'empty', full)
+    engine = load_engine(fp16, self_check='quick')
+    assert 'too small (CUDA out of memory)' in engine.remarks[0]
+    with pytest.raises(RunnerUnavailable, match='too small'):
+        load_engine(fp16, 'tensorrt')
+
+
+def test_an_old_tensorrt_is_passed_over(gpu: Double, fp16: Path) -> None:
+    gpu.__version__ = '8.6.1'
+    assert 'supports 10.3 and above' in load_engine(fp16).remarks[0]
+
+
+# What comes before the plans is the same for all releases, and takes long.
+@pytest.mark.parametrize('surface', ['11.4.0.106'], indirect=True)
+def test_one_command_from_checkpoint_to_plans(
+    gpu: Double, checkpoint: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    target = tmp_path / 'mine.yaml'
+    replace(recipe, runner='tensorrt', precision='fp16').write(target)
+    out = tmp_path / 'engine'
+    command = ['engine', 'build', '--checkpoint', str(checkpoint), '--recipe', str(target)]
+    assert main([*command, '--out', str(out)]) == 0
+    assert [stored.complete for stored in stored_plans(out)] == [True]
+    build(out, build_plans='never', self_check='quick')[0].close()
+
+
+def test_asked_for_plans_only_it_falls_back_to_nothing(gpu: Double, fp16: Path) -> None:
+    gpu.fail_next('Builder.build_serialized_network')
+    with pytest.raises(EngineError, match=r'vision\.plan cannot be built'):
+        load_engine(fp16, build_plans='only')

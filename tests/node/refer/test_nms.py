@@ -1,0 +1,40 @@
+"""Near-duplicates of an exact top k."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kosmos_ros.engine.base import Located
+from kosmos_ros.model.boxes import Box
+from kosmos_ros.node.refer.nms import SAME_THING_IOU, distinct, wanted_top_k
+
+A = Located(Box(0, 0, 0.5, 0.5), 0.5)
+NEAR_A = Located(Box(0, 0, 0.5, 0.53), 0.4)
+B = Located(Box(0.5, 0.5, 1, 1), 0.2)
+HALF_A = Located(Box(0, 0, 0.25, 0.5), 0.1)
+
+
+def test_keeps_the_best_of_each_thing() -> None:
+    assert distinct([A, NEAR_A, B, HALF_A], 8) == [A, B, HALF_A]
+    assert distinct([A, NEAR_A, B], 1) == [A]
+    assert distinct([], 3) == []
+
+
+def test_one_is_asked_for_one() -> None:
+    assert wanted_top_k(1) == 1
+    assert wanted_top_k(2) == 32
+    assert wanted_top_k(64) >= 64
+
+
+SHARES = st.floats(0, 1)
+SPANS = st.tuples(st.integers(0, 15), st.integers(16, 32))
+BOXES = st.builds(lambda x, y: Box(x[0] / 32, y[0] / 32, x[1] / 32, y[1] / 32), SPANS, SPANS)
+
+
+@given(st.lists(st.builds(Located, BOXES, SHARES), max_size=12), st.integers(1, 5))
+def test_no_two_overlap(located: list[Located], most: int) -> None:
+    kept = distinct(located, most)
+    assert len(kept) <= most
+    assert kept[:1] == located[:1]
+    for i, one in enumerate(kept):
+        for other in kept[:i]:
+            assert one.box_in_image.iou(other.box_in_image) <= SAME_THING_IOU
