@@ -1,32 +1,70 @@
-"""The house's rules that a machine can check."""
+"""The rules of the house that a machine can check; docs/architecture.md explains them."""
 
 import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 import subprocess
 import sys
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / 'kosmos_ros'
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / 'kosmos_ros'
 MODULES = sorted(PACKAGE.rglob('*.py'))
-# Room -> what it may import of this package, besides itself, errors and limits.
+# What everything may import.
+BASE = {'errors', 'limits', '__version__'}
+# Folder -> what it may import of this package, besides itself and BASE.  The longest name counts.
 MAY_IMPORT = {
     'model': set(),
     'engine': {'model'},
+    'testing': {'model', 'engine'},
+    'drawing': {'model', 'engine/base'},
     'tabletop': {'model'},
+    'tabletop/demo': {'model', 'engine', 'drawing', 'tabletop', 'node', 'environment'},
     'evaluation': {'model', 'engine', 'tabletop'},
-    'console': {'model', 'engine', 'drawing', 'posters'},
+    'console': {'model', 'engine', 'drawing', 'evaluation', 'tabletop'},
+    'node': {'model', 'engine', 'drawing', 'environment'},
+    'installation': {'environment'},
 }
+# Folders that may import ROS.
+ROS_FOLDERS = {'node', 'tabletop/demo'}
 ROS = {
+    'ament_index_python',
+    'builtin_interfaces',
+    'cv_bridge',
+    'diagnostic_msgs',
+    'geometry_msgs',
+    'kosmos_ros_msgs',
+    'launch',
+    'lifecycle_msgs',
+    'rcl_interfaces',
     'rclpy',
     'sensor_msgs',
     'std_msgs',
     'vision_msgs',
-    'kosmos_ros_msgs',
-    'lifecycle_msgs',
-    'cv_bridge',
-    'launch',
+    'visualization_msgs',
 }
+# Modules that need torch, and no others.
+TORCH = {
+    'engine/building/build.py',
+    'engine/building/export.py',
+    'engine/machine.py',
+    'engine/runners/cuda.py',
+    'engine/runners/embeddings.py',
+    'engine/runners/kv_arena.py',
+    'engine/runners/static.py',
+    'engine/runners/torch.py',
+    'engine/tensorrt/program.py',
+    'model/network/kosmos2.py',
+    'model/network/layers.py',
+    'model/network/quantize.py',
+    'model/network/vision.py',
+    'model/network/weights.py',
+}
+# Modules of a folder: what a newcomer can look over at once.
+MOST_MODULES = 12
 
 
 def imported(path: Path) -> set[str]:
@@ -41,48 +79,71 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize('path', MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_rooms_import_only_what_they_may(path: Path) -> None:
-    room = path.relative_to(PACKAGE).parts[0]
-    if room not in MAY_IMPORT:
-        return
-    allowed = MAY_IMPORT[room] | {room, 'errors', 'limits', '__version__'}
+def of_package(path: Path) -> Iterator[Path]:
+    """The modules of this package that a file imports."""
     for name in imported(path):
-        parts = name.split('.')
-        assert parts[0] not in ROS, f'{path} imports {name}: only kosmos_ros/node may'
-        if parts[0] == 'kosmos_ros' and len(parts) > 1:
-            assert parts[1] in allowed, f'{path} imports {name}'
+        first, *parts = name.split('.')
+        if first != 'kosmos_ros':
+            continue
+        # The last part may be something in a module.
+        for end in (len(parts), len(parts) - 1):
+            base = PACKAGE.joinpath(*parts[:end])
+            found = base.with_suffix('.py') if end else base / '__init__.py'
+            if found.is_file() or (found := base / '__init__.py').is_file():
+                yield found
+                break
 
 
-@pytest.mark.parametrize('path', MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_modules_fit_in_a_head(path: Path) -> None:
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def allowed_in(folder: str) -> set[str] | None:
+    """What a folder may import; None: anything."""
+    rules = [rule for rule in MAY_IMPORT if f'{folder}/'.startswith(f'{rule}/')]
+    return MAY_IMPORT[max(rules, key=len)] | {max(rules, key=len)} if rules else None
+
+
+@pytest.mark.parametrize('path', MODULES, ids=name_of)
+def test_folders_import_only_what_they_may(path: Path) -> None:
+    folder = path.parent.relative_to(PACKAGE).as_posix()
+    allowed = allowed_in(folder)
+    if allowed is None:
+        return
+    for found in of_package(path):
+        name = name_of(found).removesuffix('.py').removesuffix('/__init__')
+        fits = name in BASE | {'__init__'} or any(f'{name}/'.startswith(f'{a}/') for a in allowed)
+        assert fits, f'{path} imports {name}'
+    if not any(f'{folder}/'.startswith(f'{ros}/') for ros in ROS_FOLDERS):
+        ros = {name for name in imported(path) if name.split('.')[0] in ROS}
+        assert not ros, f'{path} imports {ros}'
+
+
+def test_imports_have_no_circles() -> None:
+    graph = {name_of(path): {name_of(one) for one in of_package(path)} for path in MODULES}
+    # Raises CycleError, which names the circle.
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize('path', MODULES, ids=name_of)
+def test_modules_are_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 350
 
 
-def test_the_demo_needs_no_torch() -> None:
-    """torch stays in the modules that train, export or run it."""
-    allowed = {
-        'model/layers.py',
-        'model/network.py',
-        'model/quantize.py',
-        'model/vision.py',
-        'model/weights.py',
-        'engine/build.py',
-        'engine/export.py',
-        'engine/machine.py',
-        'engine/runners/arena.py',
-        'engine/runners/device.py',
-        'engine/runners/static.py',
-        'engine/runners/tables.py',
-        'engine/runners/tensorrt.py',
-        'engine/runners/torch.py',
-    }
+def test_folders_are_small() -> None:
+    counts: dict[str, int] = defaultdict(int)
+    for path in MODULES:
+        counts[path.parent.relative_to(PACKAGE).as_posix()] += path.name != '__init__.py'
+    assert {name: count for name, count in counts.items() if count > MOST_MODULES} == {}
+
+
+def test_torch_stays_in_the_modules_that_train_export_or_run_it() -> None:
     found = {
-        str(path.relative_to(PACKAGE))
+        name_of(path)
         for path in MODULES
         if any(name.split('.')[0] == 'torch' for name in imported(path))
     }
-    assert {name for name in found if not name.startswith('tabletop/')} == allowed
+    assert {name for name in found if not name.startswith('tabletop/training/')} == TORCH
 
 
 # What a robot with the embedded engine imports; tests/engine/test_load.py also loads one so.
@@ -95,7 +156,7 @@ class Refuse:
             raise ModuleNotFoundError(f'No module named {name!r}', name=name)
 
 sys.meta_path.insert(0, Refuse())
-import kosmos_ros.cli
+import kosmos_ros.console.main
 import kosmos_ros.engine.load
 import kosmos_ros.engine.runners.onnxruntime
 import kosmos_ros.engine.verify

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from kosmos_ros.errors import EngineFileError, RunnerUnavailable
 
 if TYPE_CHECKING:
-    from kosmos_ros.engine.base import Image
     from kosmos_ros.engine.directory.manifest import Manifest
     from kosmos_ros.engine.tensorrt.plans import PlanKey
 
@@ -19,7 +18,7 @@ _EVERY_S = 1.0
 
 
 def add_engine_commands(commands: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
-    """Declare them."""
+    """Declare the commands."""
     info = commands.add_parser('info', help='what an engine directory contains')
     info.add_argument('path', type=Path)
     info.set_defaults(run=_info)
@@ -59,10 +58,10 @@ def add_engine_commands(commands: 'argparse._SubParsersAction[argparse.ArgumentP
         '--golden',
         type=Path,
         metavar='SNOWMAN',
-        help="also the published answers of the released model about this picture, Kosmos-2's "
+        help="also the golden (published) answers of the released model about this picture, Kosmos-2's "
         'snowman.png',
     )
-    verify.add_argument('--report', type=Path, metavar='FILE', help='write the findings as JSON')
+    verify.add_argument('--report', type=Path, metavar='FILE', help='write the report as JSON')
     verify.set_defaults(run=_verify)
 
     prune = commands.add_parser(
@@ -74,7 +73,7 @@ def add_engine_commands(commands: 'argparse._SubParsersAction[argparse.ArgumentP
 
 
 class Console:
-    """Prints lines as they come, those of a percentage not oftener than every second."""
+    """Prints lines as they come, those that end in a percentage at most once a second."""
 
     def __init__(self) -> None:
         self._shown_s = 0.0
@@ -87,7 +86,7 @@ class Console:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from kosmos_ros.engine.directory.file_names import RECIPE_FILE
+    from kosmos_ros.engine.directory.directory import RECIPE_FILE
     from kosmos_ros.engine.directory.manifest import Manifest
     from kosmos_ros.engine.directory.recipe import Recipe
     from kosmos_ros.engine.tensorrt.plans import stored_plans
@@ -106,14 +105,15 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
+    from kosmos_ros.engine.building.plans import build_plans
+    from kosmos_ros.engine.directory.directory import EngineDirectory
     from kosmos_ros.engine.directory.recipe import Recipe, recipe_named
-    from kosmos_ros.engine.load import EngineFiles, need, open_runner
+    from kosmos_ros.engine.load import open_runner, requiring
 
     console = Console()
     if options.checkpoint is not None:
-        for module in ('torch', 'safetensors', 'onnx', 'onnxscript'):
-            need(module, f'building from a checkpoint needs it: pip install {module}')
-        from kosmos_ros.engine.building.build import build_engine
+        with requiring():
+            from kosmos_ros.engine.building.build import build_engine
 
         wanted = options.recipe or 'cpu'
         own = wanted.endswith('.yaml')
@@ -127,13 +127,15 @@ def _build(options: argparse.Namespace) -> int:
             '--recipe, --precision and --name belong to --checkpoint; without it, plans are added '
             'to an engine that has been made'
         )
-    files = EngineFiles.verified(options.out)
-    if files.recipe.runner != 'tensorrt':
+    directory = EngineDirectory.verified(options.out)
+    if directory.recipe.runner != 'tensorrt':
         if options.checkpoint is None:
-            print(f'{options.out} needs no plans: it is for {files.recipe.runner}')
+            print(f'{options.out} needs no plans: it is for {directory.recipe.runner}')
         return 0
     try:
-        runner, _ = open_runner(files, 'tensorrt', level='off', build_plans='only', report=console)
+        build_plans(directory, console)
+        # New plans are compared with the reference answers when they are loaded.
+        runner, _ = open_runner(directory, 'tensorrt', level='off', report=console)
     except RunnerUnavailable as error:
         if options.checkpoint is None:
             raise
@@ -148,16 +150,18 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from kosmos_ros.engine.verify import Findings, verify_engine
+    from kosmos_ros.engine.verify import VerificationReport, verify_engine
+    from kosmos_ros.limits import Limits
+    from kosmos_ros.model.images import image_from
 
-    image = None if options.golden is None else _picture(options.golden)
-    findings = Findings()
+    image = None if options.golden is None else image_from(options.golden, Limits())
+    report = VerificationReport()
     try:
-        for line in verify_engine(options.path, options.runner, findings, image):
+        for line in verify_engine(options.path, options.runner, report, image):
             print(line, flush=True)
     finally:
         if options.report is not None:
-            findings.write(options.report)
+            report.write(options.report)
     return 0
 
 
@@ -177,7 +181,7 @@ def _prune(options: argparse.Namespace) -> int:
 
 
 def _present_key(path: Path, manifest: 'Manifest') -> 'PlanKey':
-    from kosmos_ros.engine.directory.file_names import RECIPE_FILE
+    from kosmos_ros.engine.directory.directory import RECIPE_FILE
     from kosmos_ros.engine.directory.recipe import Recipe
     from kosmos_ros.engine.machine import this_machine
     from kosmos_ros.engine.tensorrt.plans import PlanKey
@@ -189,14 +193,3 @@ def _present_key(path: Path, manifest: 'Manifest') -> 'PlanKey':
         raise RunnerUnavailable(
             f'which plans are in use cannot be told here ({error}); --all removes all of them'
         ) from None
-
-
-def _picture(path: Path) -> 'Image':
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert('RGB'))
-    except (OSError, UnidentifiedImageError) as error:
-        raise EngineFileError(f'{path} cannot be read as a picture: {error}') from None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import sys
 import unicodedata
 
-from kosmos_ros.engine.base import Image, Located
+from kosmos_ros.engine.base import Image, ScoredBox
 from kosmos_ros.model.boxes import Box
 
 
@@ -17,7 +17,7 @@ def corners_px(box: Box, image: Image) -> list[float]:
 
 
 def print_boxes(
-    heading: str, answers: Sequence[tuple[str, Sequence[Located]]], image: Image
+    heading: str, answers: Sequence[tuple[str, Sequence[ScoredBox]]], image: Image
 ) -> None:
     """A table of words and the boxes that they mean."""
     column = max(_columns(words) for words in (heading, *(words for words, _ in answers)))

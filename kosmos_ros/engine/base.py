@@ -1,25 +1,38 @@
-"""The seam between whoever asks (node, command line, benchmarks) and whatever answers."""
+"""The interface between callers (node, command line, benchmarks, your program) and engines."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Protocol
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image as Pillow
 
 from kosmos_ros.model.boxes import Box
 from kosmos_ros.model.tasks import Ask
 
 Floats = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int64]
+# RGB, uint8[height, width, 3].
 Image = npt.NDArray[np.uint8]
+# Whatever `Engine.encode_image` takes: an image, one of Pillow's, or the path of a picture file.
+ImageSource = Image | Pillow.Image | Path | str
+# Is given lines of progress: 'stage' or 'stage: how far'.
+Report = Callable[[str], None]
+_Self = TypeVar('_Self')
+
+
+def ignore_progress(line: str) -> None:
+    """Take a line of progress and do nothing with it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
-    """One answer: a box as shares of the image, and its joint probability P(top-left)
-    P(bottom-right | top-left).
+class ScoredBox:
+    """A box as fractions of the image, with its joint probability
+    P(top-left) P(bottom-right | top-left).
     """
 
     box_in_image: Box
@@ -28,16 +41,17 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class ImageContext:
-    """One image, looked at once: what all questions about it share.  Only the engine that made it
-    may read it.
+    """An encoded image: what all questions about it share.
+
+    :param encoded: may be read by the engine that made it, and by no other.
     """
 
-    seen: object
+    encoded: object
 
 
 class Finish(IntEnum):
-    """Why an answer ends where it ends, equal to the constants FINISH_ of
-    ``kosmos_ros_msgs/action/Ask`` (a test compares them).
+    """Why an answer ends, equal to the constants FINISH_ of ``kosmos_ros_msgs/action/Ask`` (a test
+    compares them).
     """
 
     NONE = 0
@@ -49,23 +63,21 @@ class Finish(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class PhraseGrounding:
-    """Words of an answer and where in the image they are.
+    """A phrase of an answer and its boxes in the image.
 
     :param phrase: '' where the model named none.
-    :param span: its first character in the answer's text, and the one behind its last.
+    :param span: index of its first character in the answer's text, and the index after its last.
     :param boxes: in the order in which the model gave them.
     """
 
     phrase: str
     span: tuple[int, int]
-    boxes: tuple[Located, ...]
+    boxes: tuple[ScoredBox, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was said, without tags, and what of it has boxes.  All boxes are about the last image
-    in front of the answer.
-    """
+    """An answer in words, without tags.  All boxes are about the last image in front of it."""
 
     text: str
     groundings: tuple[PhraseGrounding, ...] = ()
@@ -75,31 +87,30 @@ class Answer:
 class Transcript:
     """A conversation so far.  Only the engine that made it may read it.
 
-    :param ids: every token, as it was given or generated.
+    :param ids: every token id, given or generated.
     :param images: what the engine keeps of its images, in their order.
-    :param past: keys and values of the first of these tokens; None: to be computed again.
-    :param nbytes: memory of `past`.
+    :param kv_cache: keys and values of the first of these tokens; None: to be computed again.
+    :param nbytes: memory of `kv_cache`.
     """
 
     ids: tuple[int, ...]
     images: tuple[object, ...] = ()
-    past: object | None = None
+    kv_cache: object | None = None
     nbytes: int = 0
 
-    def without_past(self) -> 'Transcript':
-        """The same with the memory of keys and values given back."""
-        return replace(self, past=None, nbytes=0)
+    def without_kv_cache(self) -> 'Transcript':
+        """Return the same conversation with the memory of its keys and values released."""
+        return replace(self, kv_cache=None, nbytes=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
     """An answer so far.
 
-    :param tokens: how many were generated.
+    :param tokens: number of generated tokens.
     :param finish: NONE while it goes on.
-    :param read: gives what was said; any thread may call it, at any time.
-    :param transcript: gives the conversation with this answer, as long as no further step of it
-        was made.
+    :param read: returns the answer; any thread may call it, at any time.
+    :param transcript: returns the conversation with this answer, until the next step is taken.
     """
 
     tokens: int
@@ -109,43 +120,69 @@ class Draft:
 
 
 class Engine(Protocol):
-    """Answers questions about images.  One thread at a time may call it."""
+    """Answers questions about images.  One thread at a time may call it.
 
-    @property
-    def name(self) -> str:
-        """What answers, for people: model, runner, device, precision."""
+    `encode_image`, `locate` and `ask` raise EngineError after `close`.
 
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What a person should know about how it was loaded: runners that were passed over, and
-        why.
-        """
+    :param name: what answers, for people: model, runner, device, precision.
+    :param remarks: what a person should know about its loading: backends that were passed over,
+        and why.
+    """
+
+    name: str
+    remarks: tuple[str, ...]
 
     def check_expression(self, expression: str) -> None:
         """Raise BadExpression when `locate` could not take this text.  Cheap; any thread may call
         it.
         """
 
-    def encode_image(self, image: Image) -> ImageContext:
-        """Look at an RGB image uint8[height, width, 3] once, for any number of questions."""
+    def encode_image(self, image: ImageSource) -> ImageContext:
+        """Encode an image once, for any number of questions.
+
+        :param image: RGB uint8[height, width, 3], an image of Pillow's, or the path of a picture.
+        :raises BadImage: when a picture file cannot be read.
+        :raises TypeError, ValueError: when it is something else.
+        """
 
     def locate(
         self, context: ImageContext, expressions: Sequence[str], top_k: int = 1
-    ) -> list[tuple[Located, ...]]:
-        """The `top_k` most probable boxes for each expression, best first."""
+    ) -> list[tuple[ScoredBox, ...]]:
+        """Return the `top_k` most probable boxes for each expression, best first.
 
-    def check_ask(self, ask: Ask, past: Transcript | None = None) -> None:
+        :raises BadExpression: before anything is computed, when an expression cannot be asked.
+        :raises TypeError: when `expressions` is a single text.
+        :raises ValueError: when `top_k` is less than 1.
+        """
+
+    def check_ask(self, ask: Ask, history: Transcript | None = None) -> None:
         """Raise BadExpression when `ask` could not take this.  Cheap; any thread may call it."""
 
     def ask(
-        self, ask: Ask, contexts: Sequence[ImageContext], past: Transcript | None = None
+        self, ask: Ask, contexts: Sequence[ImageContext], history: Transcript | None = None
     ) -> Iterator[Draft]:
         """Answer in steps, each of which is one run of the network: over a piece of the prompt or
-        one token.  Whoever does not ask for the next step ends it.
+        one token.  A caller that takes no further step ends it.
 
         :param contexts: the images: one for each example, then those of the question.
-        :param past: the conversation that this goes on with.
+        :param history: the conversation that this goes on with.
+        :raises BadExpression: at once, when the question cannot be answered.
+        :raises TypeError: when something is of another type than promised.
+        :raises ValueError: when `contexts` are not as many as `ask` needs.
         """
 
     def close(self) -> None:
-        """Give memory and devices back; nothing may be called afterwards."""
+        """Release memory and devices; a second call does nothing."""
+
+    def __enter__(self: _Self) -> _Self:
+        """Return the engine; the ``with`` statement closes it."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the engine."""
+        self.close()

@@ -1,6 +1,6 @@
-"""The published answers of the released checkpoint about one picture, snowman.png.
+"""Golden answers: what the released checkpoint has published about one picture, snowman.png.
 
-They tell what no stored reference can: that these weights, read in this way, are Kosmos-2.  The
+They show what no stored reference can: that these weights, read in this way, are Kosmos-2.  The
 picture lies beside the checkpoint on the hub and in microsoft/unilm, kosmos-2/demo/images.
 """
 
@@ -11,9 +11,10 @@ import io
 import numpy as np
 from PIL import Image as PillowImage
 
-from kosmos_ros.engine.answering.constraints import Grammar
-from kosmos_ros.engine.answering.decoding import Greedy, Rules
-from kosmos_ros.engine.answering.generate import Past, grow
+from kosmos_ros.engine.answering.constraints import OutputConstraints
+from kosmos_ros.engine.answering.decoding import DecodingRules, Greedy
+from kosmos_ros.engine.answering.generate import generate_tokens
+from kosmos_ros.engine.answering.prefill import SequenceState
 from kosmos_ros.engine.base import Image
 from kosmos_ros.engine.runners.runner import KeyValues, Runner
 from kosmos_ros.errors import EngineError
@@ -22,19 +23,19 @@ from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.preprocess import pixels_from_image
 from kosmos_ros.model.vocabulary import Vocabulary
 
-View = Callable[[Image], Image]
+ImageTransform = Callable[[Image], Image]
 # Ids of the released vocabulary; those below are written in them.
 _IDS = 65037
 
 
-def as_it_is(image: Image) -> Image:
-    """The picture as the file has it."""
+def unchanged(image: Image) -> Image:
+    """Return the picture as the file has it."""
     return image
 
 
 def as_jpeg(image: Image) -> Image:
-    """The picture saved as JPEG and read again, as the official demo does; some answers depend on
-    it.
+    """Return the picture saved as JPEG and read again, as the official demo does; some answers
+    depend on it.
     """
     file = io.BytesIO()
     PillowImage.fromarray(image).save(file, 'JPEG')
@@ -42,24 +43,24 @@ def as_jpeg(image: Image) -> Image:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class GoldenCase:
     """``<grounding>TEXT<phrase>PHRASE</phrase>``, and the ids that must follow.
 
     :param name: for people.
-    :param view: what is done to the picture before it is looked at.
+    :param transform: applied to the picture before it is encoded.
     :param text: words before the phrase, or instead of one.
     :param phrase: words of the phrase, or ''.
     :param expected: ids of the answer, up to ``</s>`` or as far as they are published.
     """
 
     name: str
-    view: View
+    transform: ImageTransform
     text: str
     phrase: str
     expected: tuple[int, ...]
 
     def prompt(self, vocabulary: Vocabulary) -> list[int]:
-        """Ids behind the image."""
+        """Return the ids behind the image."""
         ids = [vocabulary.grounding, *vocabulary.encode(self.text)]
         if self.phrase:
             words = vocabulary.encode(self.phrase)
@@ -75,7 +76,7 @@ _SNOWMAN = (64009, 64057, 64876, 64010)
 # microsoft/kosmos-2-patch14-224, which gives text of the picture as it is.
 CASES = (
     # Slow test.  'An image of' - 'a snowman [44, 863] warming himself by a fire [5, 911].'
-    Case(
+    GoldenCase(
         'brief caption',
         as_jpeg,
         'An image of',
@@ -88,7 +89,7 @@ CASES = (
     # Slow test.  'The image features a snowman sitting by a campfire [5, 1007] in the snow. He is
     # wearing a hat [48, 250] ...'.  From the scarf that follows on, the published answer is longer
     # than an engine has room for, and ends differently in test and card.
-    Case(
+    GoldenCase(
         'detailed caption',
         as_jpeg,
         'Describe this image in detail:',
@@ -100,15 +101,15 @@ CASES = (
         ),
     ),
     # Card, 'Referring Expression Comprehension': the box, and nothing behind it.
-    Case('referring expression', as_it_is, '', 'a snowman next to a fire', (*_SNOWMAN, 2)),
+    GoldenCase('referring expression', unchanged, '', 'a snowman next to a fire', (*_SNOWMAN, 2)),
     # Card, 'Phrase Grounding': the box; the sentence that follows is given as text only.
-    Case('phrase grounding', as_it_is, '', 'a snowman', _SNOWMAN),
+    GoldenCase('phrase grounding', unchanged, '', 'a snowman', _SNOWMAN),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of one case: the answer that was expected, and the one that came, as text."""
+class GoldenResult:
+    """The outcome of one case: the expected answer and the one that came, as text."""
 
     name: str
     passed: bool
@@ -116,13 +117,13 @@ class Verdict:
     found: str
 
 
-def accept(
+def golden_results(
     runner: Runner, vocabulary: Vocabulary, config: Kosmos2Config, image: Image
-) -> Iterator[Verdict]:
-    """Ask a runner of the released checkpoint what it has published answers to.
+) -> Iterator[GoldenResult]:
+    """Ask a runner of the released checkpoint every question that has a golden answer.
 
     :param image: snowman.png, RGB uint8[height, width, 3].
-    :return: one verdict for each of `CASES`, each as soon as it is known.
+    :return: one result for each of `CASES`, each as soon as it is known.
     :raises EngineError: when the vocabulary is not the released one, so that nothing is published
         about this model.
     """
@@ -131,11 +132,14 @@ def accept(
             f'this engine has {vocabulary.size} ids, the released Kosmos-2 {_IDS}: there are '
             'published answers of the latter only; leave out --golden'
         )
-    views: tuple[View, ...] = (as_jpeg, as_it_is)
-    prefixes = {view: _look(runner, vocabulary, config, view(image)) for view in views}
+    transforms: tuple[ImageTransform, ...] = (as_jpeg, unchanged)
+    prefixes = {
+        transform: _prefix(runner, vocabulary, config, transform(image))
+        for transform in transforms
+    }
     for case in CASES:
-        found = _answer(runner, vocabulary, config, case, prefixes[case.view])
-        yield Verdict(
+        found = _answer(runner, vocabulary, config, case, prefixes[case.transform])
+        yield GoldenResult(
             case.name,
             found == case.expected,
             vocabulary.decode(case.expected),
@@ -144,22 +148,29 @@ def accept(
 
 
 def _answer(
-    runner: Runner, vocabulary: Vocabulary, config: Kosmos2Config, case: Case, prefix: KeyValues
+    runner: Runner,
+    vocabulary: Vocabulary,
+    config: Kosmos2Config,
+    case: GoldenCase,
+    prefix: KeyValues,
 ) -> tuple[int, ...]:
-    """The engine's own greedy answer, as many tokens as are published."""
+    """Return the engine's own greedy answer, as many tokens as are published."""
     prompt = case.prompt(vocabulary)
     ids, most = np.array([prompt]), len(case.expected)
-    hidden, values = runner.prefill(ids, np.array([ids.shape[1]]), prefix=prefix, room=most - 1)
-    grammar = Grammar(vocabulary, config.text.no_repeat_ngram_size)
-    stops = frozenset((vocabulary.eos,))
-    rules = Rules(grammar, tuple(prompt), stops, most, vocabulary.first_location)
+    hidden, kv_cache = runner.prefill(
+        ids, np.array([ids.shape[1]]), prefix=prefix, reserve=most - 1
+    )
+    constraints = OutputConstraints(vocabulary, config.text.no_repeat_ngram_size)
+    stop_ids = frozenset((vocabulary.eos,))
+    rules = DecodingRules(constraints, tuple(prompt), stop_ids, most, vocabulary.first_location)
     decoding = Greedy(rules)
-    for _ in grow(runner, vocabulary, Past(values, len(prompt), hidden), decoding):
+    state = SequenceState(kv_cache, len(prompt), hidden)
+    for _ in generate_tokens(runner, vocabulary, state, decoding):
         pass
     return decoding.best.ids
 
 
-def _look(
+def _prefix(
     runner: Runner, vocabulary: Vocabulary, config: Kosmos2Config, image: Image
 ) -> KeyValues:
     embeds = runner.vision(pixels_from_image(image, config.vision.image_size))

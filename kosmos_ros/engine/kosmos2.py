@@ -1,45 +1,33 @@
-"""Referring expressions to boxes: the decode loop that every runner executes.
-
-After ``<phrase>X</phrase><object>`` the grammar of the training data leaves no choice but two
-location tokens.  So the answer is read from the location rows of the head alone, with one prefill
-and as a rule one decode step, and it is the box that unconstrained greedy decoding gives whenever
-that gives a well-formed one first.
-"""
+"""A Kosmos-2 on a runner: the engine that this package is about."""
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
-from kosmos_ros.engine.answering.box_search import BoxSearch, Probabilities
-from kosmos_ros.engine.answering.generate import Answering, Seen
-from kosmos_ros.engine.base import (
-    Draft,
-    Floats,
-    Image,
-    ImageContext,
-    Located,
-    Tokens,
-    Transcript,
+from kosmos_ros.engine.answering.arguments import (
+    check_ask_types,
+    check_images,
+    check_locate,
+    with_images,
 )
-from kosmos_ros.engine.runners.runner import KeyValues, Runner
+from kosmos_ros.engine.answering.generate import AnswerGenerator
+from kosmos_ros.engine.answering.locate import BoxLocator
+from kosmos_ros.engine.answering.prefill import EncodedImage, ImagePrefix
+from kosmos_ros.engine.base import Draft, Engine, ImageContext, ImageSource, ScoredBox, Transcript
+from kosmos_ros.engine.runners.runner import Runner
 from kosmos_ros.errors import BadExpression, EngineError
 from kosmos_ros.limits import Limits
 from kosmos_ros.model import prompts
-from kosmos_ros.model.boxes import GRID, decode_box
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.expressions import check_expression, quoted
-from kosmos_ros.model.preprocess import pixels_from_image
+from kosmos_ros.model.images import image_from
 from kosmos_ros.model.tasks import Ask
 from kosmos_ros.model.vocabulary import Vocabulary
 
-# Expressions that share one prefill, and top-left cells that one expression opens in one decode
-# step.
-_MAX_ROWS = 16
-_CELLS_PER_STEP = 8
 
+class Kosmos2Engine(Engine):
+    """Answers questions with one runner.
 
-class GroundingEngine:
-    """A Kosmos-2 on some runner; satisfies `kosmos_ros.engine.base.Engine`."""
+    :param remarks: about its loading; with any, the engine calls itself a fallback.
+    """
 
     def __init__(
         self,
@@ -50,91 +38,68 @@ class GroundingEngine:
         limits: Limits | None = None,
         remarks: Sequence[str] = (),
     ) -> None:
-        instead = ', a fallback' if remarks else ''
-        self.name = f'{name} on {runner.name}{instead}'
+        fallback = ', a fallback' if remarks else ''
+        self.name = f'{name} on {runner.name}{fallback}'
         self.remarks = tuple(remarks)
-        self._runner = runner
+        self._runner: Runner | None = runner
         self._vocabulary = vocabulary
-        self._config = config
         self._limits = limits or Limits()
-        self._answering = Answering(runner, vocabulary, config, self._limits)
+        self._prefix = ImagePrefix(runner, vocabulary, config)
+        self._locator = BoxLocator(runner, vocabulary)
+        self._generator = AnswerGenerator(runner, vocabulary, config, self._prefix, self._limits)
 
     def check_expression(self, expression: str) -> None:
         """See `Engine.check_expression`."""
-        self._prompt(expression)
+        self._refer_prompt(expression)
 
-    def encode_image(self, image: Image) -> ImageContext:
+    def encode_image(self, image: ImageSource) -> ImageContext:
         """See `Engine.encode_image`."""
-        pixels = pixels_from_image(image, self._config.vision.image_size)
-        return ImageContext(Seen(self._runner.vision(pixels)))
+        self._check_open()
+        return ImageContext(self._prefix.encode(image_from(image, self._limits)))
 
     def locate(
         self, context: ImageContext, expressions: Sequence[str], top_k: int = 1
-    ) -> list[tuple[Located, ...]]:
+    ) -> list[tuple[ScoredBox, ...]]:
         """See `Engine.locate`.
 
-        :raises BadExpression: before anything is computed, when one of the expressions cannot be
-            asked.
         :raises EngineError: when the network gives something that is not a number.
         """
-        asked = [self._prompt(expression) for expression in expressions]
-        answers: list[tuple[Located, ...]] = []
-        prefix = self._answering.prefix(_seen(context))
-        for begin in range(0, len(asked), _MAX_ROWS):
-            answers += self._locate(prefix, asked[begin : begin + _MAX_ROWS], top_k)
-        return answers
+        self._check_open()
+        check_locate(expressions, top_k)
+        (image,) = _encoded([context])
+        asked = [self._refer_prompt(expression) for expression in expressions]
+        return self._locator.locate(self._prefix.read(image).kv_cache, asked, top_k)
 
-    def check_ask(self, ask: Ask, past: Transcript | None = None) -> None:
+    def check_ask(self, ask: Ask, history: Transcript | None = None) -> None:
         """See `Engine.check_ask`."""
-        self._answering.check(ask, past)
+        check_ask_types(ask, history)
+        self._generator.request(ask, history)
 
     def ask(
-        self, ask: Ask, contexts: Sequence[ImageContext], past: Transcript | None = None
+        self, ask: Ask, contexts: Sequence[ImageContext], history: Transcript | None = None
     ) -> Iterator[Draft]:
         """See `Engine.ask`.
 
-        :raises BadExpression: before anything is computed.
-        :raises EngineError: when the network gives something that is not a number.
+        :raises EngineError: in a later step, when the network gives something that is not a
+            number.
         """
-        return self._answering.answer(ask, [_seen(context) for context in contexts], past)
+        self._check_open()
+        check_ask_types(ask, history)
+        request = self._generator.request(with_images(ask, contexts), history)
+        check_images(request.ask, contexts)
+        return self._generator.answer(request, _encoded(contexts), history)
 
     def close(self) -> None:
         """See `Engine.close`."""
-        self._runner.close()
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.close()
 
-    def _locate(
-        self, prefix: KeyValues, asked: Sequence[list[int]], top_k: int
-    ) -> list[tuple[Located, ...]]:
-        ids, lengths = _pad(asked, self._vocabulary.pad)
-        hidden, past = self._runner.prefill(ids, lengths, prefix=prefix, room=1)
-        searches = [BoxSearch(row, top_k) for row in self._cell_probabilities(hidden)]
-        while True:
-            steps = [search.next_cells(_CELLS_PER_STEP) for search in searches]
-            cells = np.concatenate(steps)
-            if not len(cells):
-                return [_located(search) for search in searches]
-            rows = np.repeat(np.arange(len(steps)), [len(step) for step in steps])
-            hidden, _ = self._runner.decode(
-                self._vocabulary.first_location + cells, past.select(rows)
-            )
-            probabilities = self._cell_probabilities(hidden)
-            for row, search in enumerate(searches):
-                search.add(cells[rows == row], probabilities[rows == row])
+    def _check_open(self) -> None:
+        if self._runner is None:
+            raise EngineError(f'{self.name} has been closed; load it again.')
 
-    def _cell_probabilities(self, hidden: object) -> Probabilities:  # [B,1024]
-        first = self._vocabulary.first_location
-        logits: Floats = self._runner.logits(hidden, first, first + GRID * GRID)
-        if not np.isfinite(logits).all():
-            raise EngineError(
-                f'{self.name} gave scores that are not numbers; check it with '
-                '`kosmos_ros engine verify`'
-            )
-        shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-        weights: Probabilities = np.exp(shifted)
-        probabilities: Probabilities = weights / weights.sum(axis=1, keepdims=True)
-        return probabilities
-
-    def _prompt(self, expression: str) -> list[int]:
+    def _refer_prompt(self, expression: str) -> list[int]:
         text = check_expression(expression, self._limits)
         if unknown := self._vocabulary.unknown_words(text):
             words = ', '.join(quoted(word) for word in unknown)
@@ -148,21 +113,14 @@ class GroundingEngine:
         return ids
 
 
-def _located(search: BoxSearch) -> tuple[Located, ...]:
-    return tuple(
-        Located(decode_box(upper, lower), score) for upper, lower, score in search.result()
-    )
+def _encoded(contexts: Sequence[ImageContext]) -> list[EncodedImage]:
+    """Return the images of contexts that this kind of engine has made.
 
-
-def _seen(context: ImageContext) -> Seen:
-    if not isinstance(context.seen, Seen):
-        raise TypeError('this context was made by another engine')
-    return context.seen
-
-
-def _pad(rows: Sequence[list[int]], pad: int) -> tuple[Tokens, Tokens]:
-    lengths = np.array([len(row) for row in rows], np.int64)
-    ids = np.full((len(rows), lengths.max()), pad, np.int64)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = row
-    return ids, lengths
+    :raises TypeError: when another one has made them.
+    """
+    images = []
+    for context in contexts:
+        if not isinstance(context, ImageContext) or not isinstance(context.encoded, EncodedImage):
+            raise TypeError(f'{context!r:.80} is no image that this engine has encoded')
+        images.append(context.encoded)
+    return images

@@ -45,7 +45,7 @@ class Machine:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     def describe(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         gpu = self.gpu
         return (
             f'{gpu.name} (compute capability {gpu.capability}, driver {gpu.driver}), '
@@ -54,14 +54,15 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """
+    """Describe this machine.
+
     :raises RunnerUnavailable: when there is no NVIDIA GPU that torch can use, or no TensorRT.
     """
     return Machine(tensorrt().__version__, gpu(), platform.machine())
 
 
 def tensorrt() -> Any:
-    """The module tensorrt, imported only where it is wanted.
+    """Import TensorRT.
 
     :raises RunnerUnavailable: when it is not there or does not load.
     """
@@ -74,7 +75,7 @@ def tensorrt() -> Any:
 
 
 def gpu() -> Gpu:
-    """The GPU that torch would use.
+    """Describe the GPU that torch would use.
 
     :raises RunnerUnavailable: when there is none.
     """

@@ -52,7 +52,8 @@ class Ask:
 
     :param text: what the task works on; '' where it needs none.
     :param phrases: of GROUND_CAPTION: parts of the text to be found, in its order.
-    :param images: how many images the question is about, those of examples not counted.
+    :param images: how many images the question is about, those of examples not counted; 0: as
+        many as the engine is given.
     :param regions: what the text means by some of its phrases, in the last image.
     :param examples: come before the question, each with one image.
     :param max_tokens: of the answer; 0: as many as are usual.
@@ -74,6 +75,13 @@ def cleaned(ask: Ask, limits: Limits) -> Ask:
 
     :raises BadExpression: one sentence that says what to do.
     """
+    for name, number, least in (
+        ('images', ask.images, 0),
+        ('max_tokens', ask.max_tokens, 0),
+        ('beams', ask.beams, 1),
+    ):
+        if number < least:
+            raise BadExpression(f'{name} is {number}; it must be {least} or more.')
     images = ask.images + len(ask.examples)
     regions = len(ask.regions) + sum(len(example.regions) for example in ask.examples)
     for count, most, what in (

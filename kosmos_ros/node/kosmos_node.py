@@ -65,9 +65,7 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         self._counters = Counters()
         self._logged: dict[str, float] = {}
         self._publishing = Publishing(self, self.log_failure)
-        self.service = ReferService(
-            self, self.limits, self._counters, self.get_logger().warning
-        )
+        self.service = ReferService(self, self.limits, self._counters, self.get_logger().warning)
         refer = self.create_service(
             Refer,
             'refer',

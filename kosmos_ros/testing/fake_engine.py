@@ -1,10 +1,10 @@
-"""An engine that does what its script says: for tests of everything that calls an engine.
+"""An engine that follows a script: a double for tests of everything that calls an engine.
 
-It needs no model and no image of anything.  What it answers depends on the text, so that a test
-may run many calls at once and still know the answer to each.
+It needs no model.  Its answer depends on the text alone, so a test may run many calls at once and
+still know the answer to each.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 import json
 from pathlib import Path
@@ -13,20 +13,31 @@ import time
 
 import numpy as np
 
+from kosmos_ros.engine.answering.arguments import (
+    check_ask_types,
+    check_images,
+    check_locate,
+    with_images,
+)
 from kosmos_ros.engine.base import (
     Answer,
     Draft,
+    Engine,
     Finish,
     Image,
     ImageContext,
-    Located,
+    ImageSource,
     PhraseGrounding,
+    Report,
+    ScoredBox,
     Transcript,
+    ignore_progress,
 )
-from kosmos_ros.errors import BadExpression, EngineFileError
+from kosmos_ros.errors import BadExpression, EngineError, EngineFileError
 from kosmos_ros.limits import Limits
 from kosmos_ros.model.boxes import Box, encode_box
 from kosmos_ros.model.expressions import check_expression
+from kosmos_ros.model.images import image_from
 from kosmos_ros.model.prompts import check_task, mentions
 from kosmos_ros.model.tasks import Ask, Region, Task, cleaned
 from kosmos_ros.testing.script import Act, Speech, act_from, speech_from
@@ -51,8 +62,8 @@ class Calls:
     closed: int = 0
 
 
-class FakeEngine:
-    """Satisfies `kosmos_ros.engine.base.Engine`; refuses what a real engine could not take.
+class FakeEngine(Engine):
+    """Answers as scripted; refuses what a real engine refuses, and at the same moment.
 
     :param acts: what to do, by expression.
     :param otherwise: what to do for all other expressions.
@@ -91,7 +102,7 @@ class FakeEngine:
 
     @classmethod
     def from_file(
-        cls, path: Path, report: Callable[[str], None] = lambda line: None
+        cls, path: Path, report: Report = ignore_progress, limits: Limits | None = None
     ) -> 'FakeEngine':
         """Read a script: JSON with `name`, `remarks`, `progress`, `load_s`, `acts` (by
         expression), `otherwise`, `steps`, `encode`, `speeches` (by text or task) and `speech`.
@@ -119,6 +130,7 @@ class FakeEngine:
                 speech_from(script.get('speech', {})),
                 script.get('name', 'fake'),
                 remarks=script.get('remarks', ()),
+                limits=limits,
             )
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise EngineFileError(f'{path} is no script of a fake engine: {error}') from error
@@ -128,45 +140,40 @@ class FakeEngine:
         self.calls.checked.append(expression)
         check_expression(expression, self._limits)
 
-    def encode_image(self, image: Image) -> ImageContext:
-        """See `Engine.encode_image`.
-
-        :raises TypeError: when it is not a NumPy array of bytes.
-        :raises ValueError: when its shape is not [height, width, 3].
-        """
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-            raise TypeError(f'an image is a NumPy array of uint8, not {image!r:.80}')
-        if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(f'an image has the shape [height, width, 3], not {image.shape}')
-        with self._alone():
+    def encode_image(self, image: ImageSource) -> ImageContext:
+        """See `Engine.encode_image`."""
+        self._check_open()
+        pixels = image_from(image, self._limits)
+        with self._one_thread():
             self.calls.order.append('encode')
-            self.calls.encoded.append(image)
+            self.calls.encoded.append(pixels)
             self._play(self._encode)
-        return ImageContext(image)
+        return ImageContext(pixels)
 
     def locate(
         self, context: ImageContext, expressions: Sequence[str], top_k: int = 1
-    ) -> list[tuple[Located, ...]]:
+    ) -> list[tuple[ScoredBox, ...]]:
         """See `Engine.locate`."""
-        _check_context(context)
-        with self._alone():
+        self._check_open()
+        check_locate(expressions, top_k)
+        image = _image_of(context)
+        for expression in expressions:
+            check_expression(expression, self._limits)
+        with self._one_thread():
             self.calls.order.append('locate')
             self.calls.located.append(tuple(expressions))
             self.calls.top_k.append(top_k)
-            return [self._answer(context.seen, text)[:top_k] for text in expressions]  # type: ignore[arg-type]
+            return [self._answer(image, text)[:top_k] for text in expressions]
 
-    def check_ask(self, ask: Ask, past: Transcript | None = None) -> None:
-        """See `Engine.check_ask`.
-
-        :raises TypeError: when something is of another type than is promised.
-        """
-        _check_types(ask, past)
+    def check_ask(self, ask: Ask, history: Transcript | None = None) -> None:
+        """See `Engine.check_ask`."""
+        check_ask_types(ask, history)
         ask = cleaned(ask, self._limits)
         check_task(ask)
         mentions(ask.text, ask.phrases)
         for regions in (ask.regions, *(example.regions for example in ask.examples)):
             _check_regions(regions)
-        used = 0 if past is None else len(past.ids)
+        used = 0 if history is None else len(history.ids)
         if used + ask.max_tokens > _POSITIONS:
             raise BadExpression(
                 f'There is room for {_POSITIONS} tokens, {used} of which are used; '
@@ -174,23 +181,29 @@ class FakeEngine:
             )
 
     def ask(
-        self, ask: Ask, contexts: Sequence[ImageContext], past: Transcript | None = None
+        self, ask: Ask, contexts: Sequence[ImageContext], history: Transcript | None = None
     ) -> Iterator[Draft]:
-        """See `Engine.ask`.  The first step reads the prompt; then each says one word."""
-        self.check_ask(ask, past)
+        """See `Engine.ask`.  The first step reads the prompt; each later one gives one word."""
+        self._check_open()
+        check_ask_types(ask, history)
+        ask = with_images(ask, contexts)
+        self.check_ask(ask, history)
+        check_images(ask, contexts)
         for context in contexts:
-            _check_context(context)
-        if len(contexts) != ask.images + len(ask.examples):
-            raise ValueError(f'{len(contexts)} images were given for {ask}')
+            _image_of(context)
         self.calls.asked.append(ask)
-        return self._say(ask, Transcript(()) if past is None else past, contexts)
+        return self._say(ask, Transcript(()) if history is None else history, contexts)
 
     def close(self) -> None:
         """See `Engine.close`."""
         self.calls.closed += 1
         self.release.set()
 
-    def _answer(self, image: Image, expression: str) -> tuple[Located, ...]:
+    def _check_open(self) -> None:
+        if self.calls.closed:
+            raise EngineError(f'{self.name} has been closed; load it again.')
+
+    def _answer(self, image: Image, expression: str) -> tuple[ScoredBox, ...]:
         act = self._steps.pop(0) if self._steps else self._acts.get(expression, self._otherwise)
         self._play(act)
         if act.colour is not None:
@@ -198,12 +211,12 @@ class FakeEngine:
         return tuple(act.boxes)
 
     def _say(
-        self, ask: Ask, past: Transcript, contexts: Sequence[ImageContext]
+        self, ask: Ask, history: Transcript, contexts: Sequence[ImageContext]
     ) -> Iterator[Draft]:
         speech = self._speeches.get(ask.text or ask.task.name, self._speech)
         most = ask.max_tokens or _TOKENS
         number = len(self.calls.asked) - 1
-        before = '+'.join(self.calls.asked[one].text for one in past.ids if one >= 0)
+        before = '+'.join(self.calls.asked[one].text for one in history.ids if one >= 0)
         steps = self.calls.order.count('step')
         words = [word.format(before=before, steps=steps) for word in speech.words]
         said: list[str] = []
@@ -216,8 +229,8 @@ class FakeEngine:
                     raise RuntimeError('a transcript was asked for after a further step')
                 if ask.task is not Task.CHAT:
                     raise ValueError('this task is no part of a conversation')
-                ids = (*past.ids, number, *range(-1, -len(told) - 1, -1))
-                return Transcript(ids, (*past.images, *contexts), object(), speech.nbytes)
+                ids = (*history.ids, number, *range(-1, -len(told) - 1, -1))
+                return Transcript(ids, (*history.images, *contexts), object(), speech.nbytes)
 
             return Draft(len(told), finish, lambda: _answer_of(told, speech.boxes), transcript)
 
@@ -235,7 +248,7 @@ class FakeEngine:
 
     def _step(self, speech: Speech, said: Sequence[str]) -> None:
         quiet = replace(speech.act, failure=None, hangs=False)
-        with self._alone():
+        with self._one_thread():
             self.calls.order.append('step')
             self._play(speech.act if len(said) == speech.after else quiet)
 
@@ -251,12 +264,12 @@ class FakeEngine:
         if act.failure is not None:
             raise act.failure
 
-    def _alone(self) -> '_Alone':
-        return _Alone(self._thread)
+    def _one_thread(self) -> '_OneThread':
+        return _OneThread(self._thread)
 
 
-class _Alone:
-    """One thread at a time, or an error: the protocol's promise, checked."""
+class _OneThread:
+    """Raises when two threads are in the engine at once, which the protocol forbids."""
 
     def __init__(self, lock: threading.Lock) -> None:
         self._lock = lock
@@ -269,7 +282,7 @@ class _Alone:
         self._lock.release()
 
 
-def _coloured(image: Image, colour: tuple[int, int, int]) -> tuple[Located, ...]:
+def _coloured(image: Image, colour: tuple[int, int, int]) -> tuple[ScoredBox, ...]:
     """The box around all pixels within 48 grey levels of a colour; none without such a pixel."""
     near = np.all(np.abs(image.astype(np.int16) - np.array(colour, np.int16)) < 48, axis=2)
     if not near.any():
@@ -282,17 +295,7 @@ def _coloured(image: Image, colour: tuple[int, int, int]) -> tuple[Located, ...]
         float((columns[-1] + 1) / width),
         float((rows[-1] + 1) / height),
     )
-    return (Located(box, float(near.mean())),)
-
-
-def _check_types(ask: object, past: object) -> None:
-    if not isinstance(ask, Ask) or not isinstance(ask.task, Task):
-        raise TypeError(f'a question is an Ask, not {ask!r:.80}')
-    for one in (ask.phrases, ask.regions, ask.examples):
-        if not isinstance(one, tuple):
-            raise TypeError(f'phrases, regions and examples are tuples, not {one!r:.80}')
-    if past is not None and not isinstance(past, Transcript):
-        raise TypeError(f'a conversation is a Transcript, not {past!r:.80}')
+    return (ScoredBox(box, float(near.mean())),)
 
 
 def _check_regions(regions: Sequence[Region]) -> None:
@@ -303,12 +306,17 @@ def _check_regions(regions: Sequence[Region]) -> None:
             raise BadExpression(f'A region cannot be used: {error}.') from None
 
 
-def _check_context(context: object) -> None:
-    if not isinstance(context, ImageContext) or not isinstance(context.seen, np.ndarray):
-        raise TypeError('this context was made by another engine')
+def _image_of(context: object) -> Image:
+    """Return the image of a context that a fake engine has made.
+
+    :raises TypeError: when another engine has made it.
+    """
+    if not isinstance(context, ImageContext) or not isinstance(context.encoded, np.ndarray):
+        raise TypeError(f'{context!r:.80} is no image that this engine has encoded')
+    return context.encoded
 
 
-def _answer_of(said: Sequence[str], boxes: Mapping[str, Sequence[Located]]) -> Answer:
+def _answer_of(said: Sequence[str], boxes: Mapping[str, Sequence[ScoredBox]]) -> Answer:
     groundings, begin = [], 0
     for word in said:
         if word in boxes:

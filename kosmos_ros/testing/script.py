@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kosmos_ros import errors
-from kosmos_ros.engine.base import Located
+from kosmos_ros.engine.base import ScoredBox
 from kosmos_ros.model.boxes import Box
 
-MIDDLE = Located(Box(0.25, 0.25, 0.75, 0.75), 0.9)
+MIDDLE = ScoredBox(Box(0.25, 0.25, 0.75, 0.75), 0.9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Act:
         `boxes`, so that a test sees which pixels have arrived here.
     """
 
-    boxes: Sequence[Located] = (MIDDLE,)
+    boxes: Sequence[ScoredBox] = (MIDDLE,)
     latency_s: float = 0.0
     burn_s: float = 0.0
     failure: BaseException | None = None
@@ -48,7 +48,7 @@ class Speech:
     """
 
     words: Sequence[str] = ('a', 'fake', 'answer')
-    boxes: Mapping[str, Sequence[Located]] = field(default_factory=dict)
+    boxes: Mapping[str, Sequence[ScoredBox]] = field(default_factory=dict)
     endless: bool = False
     act: Act = Act()
     after: int = 0
@@ -70,9 +70,9 @@ def speech_from(words: dict[str, object]) -> Speech:
     return Speech(**changed)  # type: ignore[arg-type]
 
 
-def _boxes(rows: object) -> tuple[Located, ...]:
+def _boxes(rows: object) -> tuple[ScoredBox, ...]:
     return tuple(
-        Located(Box(*row[:4]), row[4]) for row in np.asarray(rows, float).reshape(-1, 5).tolist()
+        ScoredBox(Box(*row[:4]), row[4]) for row in np.asarray(rows, float).reshape(-1, 5).tolist()
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from running import Command
 
 from kosmos_ros.console.main import main
-from kosmos_ros.engine.base import Located
+from kosmos_ros.engine.base import ScoredBox
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model.boxes import Box
 from kosmos_ros.model.tasks import Ask, Example, Region, Task
@@ -21,7 +21,7 @@ from kosmos_ros.testing.fake_engine import FakeEngine
 from kosmos_ros.testing.script import Act, Speech
 
 Load = Callable[..., FakeEngine]
-CUP = Speech(('a', 'cup', 'here'), {'cup': (Located(Box(0.25, 0.5, 0.75, 1), 0.9),)})
+CUP = Speech(('a', 'cup', 'here'), {'cup': (ScoredBox(Box(0.25, 0.5, 0.75, 1), 0.9),)})
 QUESTION = 'Question: What is this?'
 QUARTER = Box(0.25, 0.25, 0.5, 0.5)
 

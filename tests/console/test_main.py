@@ -101,7 +101,7 @@ def test_the_embedded_engine_answers_without_ros_and_torch(tmp_path: Path) -> No
     (question,) = (one for one in questions_for(seed, 6) if one.expression == 'the red ball')
     Image.fromarray(view_for(seed).rgb).save(tmp_path / 'table.png')
     code = (
-        "import sys; from kosmos_ros.console.main import main\n"
+        'import sys; from kosmos_ros.console.main import main\n'
         "main(['refer', 'table.png', sys.argv[1]]); "
         "sys.exit(bool({'rclpy', 'torch'} & set(sys.modules)))"
     )
@@ -123,7 +123,7 @@ def test_the_embedded_engine_answers_without_ros_and_torch(tmp_path: Path) -> No
 
 def test_engine_commands_do_not_load_ros_or_torch(tmp_path: Path) -> None:
     code = (
-        "import sys; from kosmos_ros.console.main import main\n"
+        'import sys; from kosmos_ros.console.main import main\n'
         "main(['engine', 'info', sys.argv[1]]); "
         "sys.exit(bool({'rclpy', 'torch', 'onnxruntime'} & set(sys.modules)))"
     )

@@ -9,14 +9,14 @@ from PIL import Image
 import pytest
 from running import HEIGHT, WIDTH, Command
 
-from kosmos_ros.engine.base import Located
+from kosmos_ros.engine.base import ScoredBox
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model.boxes import Box
 from kosmos_ros.testing.fake_engine import FakeEngine
 from kosmos_ros.testing.script import Act
 
 Load = Callable[..., FakeEngine]
-TWO = (Located(Box(0.25, 0.5, 0.75, 1), 0.9), Located(Box(0, 0, 0.5, 0.5), 0.06))
+TWO = (ScoredBox(Box(0.25, 0.5, 0.75, 1), 0.9), ScoredBox(Box(0, 0, 0.5, 0.5), 0.06))
 
 
 def test_prints_and_draws(command: Command, load: Load, here: Path) -> None:
@@ -53,7 +53,7 @@ def test_one_box_each_unless_more_are_wanted(command: Command, load: Load) -> No
 
 
 def test_no_box(command: Command, load: Load) -> None:
-    load(otherwise=Act((Located(Box(0.5, 0.5, 0.25, 0.75), 0.1),)))
+    load(otherwise=Act((ScoredBox(Box(0.5, 0.5, 0.25, 0.75), 0.1),)))
     summary = command('refer', 'cup.png', '杯子')
     assert summary['answers'] == [{'expression': '杯子', 'boxes_px': [], 'scores': []}]
     assert command.lines[1].split() == ['杯子', 'no', 'box']

@@ -9,7 +9,7 @@ import pytest
 
 from kosmos_ros.drawing.annotate import DARK, PALETTE, Annotation
 from kosmos_ros.drawing.poster import Said, captioned, poster
-from kosmos_ros.engine.base import Answer, Located, PhraseGrounding
+from kosmos_ros.engine.base import Answer, PhraseGrounding, ScoredBox
 from kosmos_ros.model.boxes import Box
 from kosmos_ros.model.tasks import Ask, Region, Task
 
@@ -24,7 +24,7 @@ def answer(text: str, *phrases: tuple[str, Box]) -> Answer:
             PhraseGrounding(
                 phrase,
                 (text.index(phrase), text.index(phrase) + len(phrase)),
-                (Located(box, 0.5),),
+                (ScoredBox(box, 0.5),),
             )
             for phrase, box in phrases
         ),
@@ -108,7 +108,9 @@ def test_any_size(size: tuple[int, int]) -> None:
 @settings(max_examples=15, deadline=None)
 @given(st.text(max_size=40), st.text(max_size=80), st.integers(0, 90), st.integers(0, 90))
 def test_any_text(asked: str, text: str, first: int, last: int) -> None:
-    found = PhraseGrounding('?', (first, last), (Located(LEFT, 1.0), Located(Box(2, 2, 3, 3), 0)))
+    found = PhraseGrounding(
+        '?', (first, last), (ScoredBox(LEFT, 1.0), ScoredBox(Box(2, 2, 3, 3), 0))
+    )
     said = Said(asked, Answer(text, (found,)), (RIGHT,))
     image = GREY[:30, :40]
     assert captioned(image, said).width >= 400

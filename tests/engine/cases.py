@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from kosmos_ros.engine.directory.reference import Golden, Tolerance
-from kosmos_ros.engine.load import EngineFiles
-from kosmos_ros.engine.runners.embeddings import Tables
+from kosmos_ros.engine.directory.directory import EngineDirectory
+from kosmos_ros.engine.directory.reference import ReferenceAnswers, Tolerance
+from kosmos_ros.engine.runners.embeddings import EmbeddingTables
 from kosmos_ros.engine.runners.onnxruntime import OnnxRuntimeRunner
 from kosmos_ros.engine.runners.runner import Runner
 from kosmos_ros.engine.runners.static import StaticRunner
-from kosmos_ros.engine.runners.torch import TorchProgram, TorchRunner
+from kosmos_ros.engine.runners.torch import TorchRunner
+from kosmos_ros.engine.runners.torch_program import TorchProgram
 from kosmos_ros.model.network.weights import load_model
 
 from .stand_in import PlainDevice
@@ -22,35 +23,35 @@ EXACT, CLOSE = Tolerance(1 - 1e-6, 1e-4), Tolerance(0.999, 0.02)
 Both = list[object]
 
 
-def reference_of(files: EngineFiles) -> TorchRunner:
-    network = load_model(files.directory, torch.float32)
+def reference_of(files: EngineDirectory) -> TorchRunner:
+    network = load_model(files.path, torch.float32)
     return TorchRunner(network, files.vocabulary.image_open)
 
 
-def on_onnxruntime(tier: str) -> Callable[[EngineFiles], Runner]:
+def on_onnxruntime(tier: str) -> Callable[[EngineDirectory], Runner]:
     return lambda files: OnnxRuntimeRunner(
-        files.directory, files.config, files.vocabulary.image_open, files.recipe, tier
+        files.path, files.config, files.vocabulary.image_open, files.recipe, tier
     )
 
 
-def on_static_loop(files: EngineFiles) -> StaticRunner:
-    network = load_model(files.directory, torch.float32)
+def on_static_loop(files: EngineDirectory) -> StaticRunner:
+    network = load_model(files.path, torch.float32)
     weight = network.decoder.embed_tokens.weight
-    tables = Tables.of(weight, network.text_model.lm_head.weight, files.config.text)
+    tables = EmbeddingTables.of(weight, network.text_model.lm_head.weight, files.config.text)
     image_token = files.vocabulary.image_open
     program = TorchProgram(network)
     return StaticRunner(program, PlainDevice(), tables, files.config, files.recipe, image_token)
 
 
 KINDS = {
-    'onnxruntime-fp32': (on_onnxruntime('products'), EXACT),
-    'onnxruntime-int8': (on_onnxruntime('products'), EXACT),
-    'tensorrt-fp32 products': (on_onnxruntime('products'), EXACT),
-    'tensorrt-fp32 attention': (on_onnxruntime('attention'), EXACT),
-    'tensorrt-fp16 products': (on_onnxruntime('products'), CLOSE),
-    'tensorrt-fp16 attention': (on_onnxruntime('attention'), CLOSE),
-    'tensorrt-int8 products': (on_onnxruntime('products'), CLOSE),
-    'tensorrt-int8 attention': (on_onnxruntime('attention'), CLOSE),
+    'onnxruntime-fp32': (on_onnxruntime('matmul'), EXACT),
+    'onnxruntime-int8': (on_onnxruntime('matmul'), EXACT),
+    'tensorrt-fp32 matmul': (on_onnxruntime('matmul'), EXACT),
+    'tensorrt-fp32 fused': (on_onnxruntime('fused'), EXACT),
+    'tensorrt-fp16 matmul': (on_onnxruntime('matmul'), CLOSE),
+    'tensorrt-fp16 fused': (on_onnxruntime('fused'), CLOSE),
+    'tensorrt-int8 matmul': (on_onnxruntime('matmul'), CLOSE),
+    'tensorrt-int8 fused': (on_onnxruntime('fused'), CLOSE),
     'onnxruntime-fp32 static': (on_static_loop, EXACT),
 }
 
@@ -58,11 +59,11 @@ KINDS = {
 class Case:
     """One runner beside its reference, and what both have read."""
 
-    def __init__(self, files: EngineFiles, runner: Runner, tolerance: Tolerance) -> None:
+    def __init__(self, files: EngineDirectory, runner: Runner, tolerance: Tolerance) -> None:
         self.files = files
         self.both = (runner, reference_of(files))
         self.tolerance = tolerance
-        self.golden = Golden.read(files.directory / 'golden.safetensors')
+        self.golden = ReferenceAnswers.read(files.path / 'reference.safetensors')
         self.first = files.vocabulary.first_location
 
     def same(self, values: Both) -> None:
@@ -104,7 +105,7 @@ class Case:
         prefixes: Both | None,
         ids: np.ndarray,
         lengths: np.ndarray,
-        room: int = 0,
+        reserve: int = 0,
         pasts: Both | None = None,
         images: Sequence[Both] = (),
     ) -> Both:
@@ -115,7 +116,7 @@ class Case:
                 prefix=prefixes[index] if prefixes else None,
                 past=pasts[index] if pasts else None,
                 images=[image[index] for image in images],
-                room=room,
+                reserve=reserve,
             )
             for index, one in enumerate(self.both)
         ]
@@ -146,7 +147,7 @@ class Case:
 
     def refer(self, prefixes: Both, seed: int) -> None:
         """What a caller asks for whose steps come between those of another."""
-        pasts = self.read(prefixes, *self.prompts(3, 6, seed), room=1)
+        pasts = self.read(prefixes, *self.prompts(3, 6, seed), reserve=1)
         for rows in ([0, 0, 1, 2, 2], [1]):
             self.step(self.first + np.arange(len(rows)), self.select(pasts, rows))
 
@@ -174,7 +175,7 @@ def talk(case: Case) -> None:
             prefixes = None if pasts else first
             images = [image] if index == 1 else []
             lengths = np.array([ids.shape[1]])
-            pasts = case.read(prefixes, ids, lengths, room=1, pasts=pasts, images=images)
+            pasts = case.read(prefixes, ids, lengths, reserve=1, pasts=pasts, images=images)
             case.refer(second, seed=index)
         beams = case.select(pasts, [0] * 4)
         for _ in range(10):

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 import torch
 
 from kosmos_ros.engine.building.build import build_engine
+from kosmos_ros.engine.directory.directory import EngineDirectory
 from kosmos_ros.engine.directory.recipe import Recipe, recipe_named
-from kosmos_ros.engine.load import EngineFiles
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.network.kosmos2 import Kosmos2
 from kosmos_ros.model.vocabulary import Vocabulary
@@ -101,5 +101,5 @@ def engines(
 def case(request: pytest.FixtureRequest, engines: dict[str, Path]) -> Case:
     """Every runner with every graph that it can run."""
     make, tolerance = KINDS[request.param]
-    files = EngineFiles.verified(engines[request.param.split()[0]])
+    files = EngineDirectory.verified(engines[request.param.split()[0]])
     return Case(files, make(files), tolerance)

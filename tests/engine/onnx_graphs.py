@@ -7,7 +7,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 import pytest
 
-from kosmos_ros.engine.tensorrt.operators import PRODUCTS, Tier, check_graph
+from kosmos_ros.engine.tensorrt.operators import check_graph
+from kosmos_ros.engine.tensorrt.tiers import MATMUL, Tier
 from kosmos_ros.errors import EngineError
 
 FLOAT, HALF, BRAIN = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
@@ -44,6 +45,6 @@ def unary(operator: str, element: int = FLOAT, **attributes: object) -> onnx.Mod
     return model(nodes, [('x', element, [2, 3])], [('y', element, [2, 3])])
 
 
-def refused(graph: onnx.ModelProto, match: str, tier: Tier = PRODUCTS) -> None:
+def refused(graph: onnx.ModelProto, match: str, tier: Tier = MATMUL) -> None:
     with pytest.raises(EngineError, match=match):
         check_graph(graph, tier)

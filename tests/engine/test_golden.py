@@ -9,7 +9,7 @@ from PIL import Image as PillowImage
 import pytest
 
 from kosmos_ros.engine.directory.recipe import recipe_named, recipes
-from kosmos_ros.engine.golden import CASES, Case, Verdict, accept
+from kosmos_ros.engine.golden import CASES, GoldenCase, GoldenResult, golden_results
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.parsing import parse
@@ -50,10 +50,10 @@ def photo(shared_data: Path) -> np.ndarray:
 class Rows:
     """What a script has read: the picture, then the ids behind it."""
 
-    def __init__(self, pixels: np.ndarray, ids: Sequence[int], room: int = 0) -> None:
+    def __init__(self, pixels: np.ndarray, ids: Sequence[int], reserve: int = 0) -> None:
         self.pixels = pixels
         self.ids = list(ids)
-        self.room = room
+        self.reserve = reserve
 
     def select(self, rows: np.ndarray) -> 'Rows':
         raise AssertionError('a single row needs no choice')
@@ -80,7 +80,7 @@ class Script:
         *,
         prefix: Rows | None = None,
         images: Sequence[np.ndarray] = (),
-        room: int = 0,
+        reserve: int = 0,
     ) -> tuple[Rows, Rows]:
         assert ids.dtype == lengths.dtype == np.int64
         assert lengths.tolist() == [ids.shape[1]]
@@ -91,14 +91,14 @@ class Script:
         else:
             assert not images
             assert not prefix.ids
-            read = Rows(prefix.pixels, ids[0], room)
+            read = Rows(prefix.pixels, ids[0], reserve)
         return read, read
 
     def decode(self, ids: np.ndarray, past: Rows) -> tuple[Rows, Rows]:
         assert ids.shape == (1,)
-        assert past.room > 0, 'no room was asked for'
+        assert past.reserve > 0, 'no room was asked for'
         self.steps += 1
-        read = Rows(past.pixels, [*past.ids, int(ids[0])], past.room - 1)
+        read = Rows(past.pixels, [*past.ids, int(ids[0])], past.reserve - 1)
         return read, read
 
     def logits(self, hidden: Rows, first: int, last: int) -> np.ndarray:
@@ -121,15 +121,15 @@ class Script:
 
 def judged(
     vocabulary: Vocabulary, photo: np.ndarray, **changed: list[int]
-) -> tuple[list[Verdict], Script]:
+) -> tuple[list[GoldenResult], Script]:
     answers = {case.name: list(case.expected) for case in CASES}
     answers |= {name.replace('_', ' '): changed[name] for name in changed}
     script = Script(vocabulary, answers)
-    return list(accept(script, vocabulary, CONFIG, photo)), script
+    return list(golden_results(script, vocabulary, CONFIG, photo)), script
 
 
 @pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
-def test_cases_are_the_published_ones(vocabulary: Vocabulary, case: Case) -> None:
+def test_cases_are_the_published_ones(vocabulary: Vocabulary, case: GoldenCase) -> None:
     prompt = case.prompt(vocabulary)
     assert prompt == PROMPTS.get(case.name, prompt)
     assert vocabulary.decode(case.expected) == ANSWERS[case.name]
@@ -150,7 +150,7 @@ def test_every_recipe_has_room(vocabulary: Vocabulary, name: str) -> None:
     recipe = recipe_named(name)
     assert len(IMAGE_IDS) <= recipe.prefix
     for case in CASES:
-        assert len(case.prompt(vocabulary)) + len(case.expected) - 1 <= recipe.room
+        assert len(case.prompt(vocabulary)) + len(case.expected) - 1 <= recipe.capacity
 
 
 def test_right_answers_pass(vocabulary: Vocabulary, photo: np.ndarray) -> None:
@@ -166,7 +166,7 @@ def test_right_answers_pass(vocabulary: Vocabulary, photo: np.ndarray) -> None:
 @pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize('place', [0, 1, -1])
 def test_one_other_token_fails_its_case_alone(
-    vocabulary: Vocabulary, photo: np.ndarray, case: Case, place: int
+    vocabulary: Vocabulary, photo: np.ndarray, case: GoldenCase, place: int
 ) -> None:
     answer, inside = list(case.expected), vocabulary.location_cell(case.expected[place])
     if answer[place] in (64009, 64010) and place:
@@ -203,7 +203,7 @@ def test_captions_are_of_the_picture_saved_as_jpeg(
             return super().logits(hidden, first, last)
 
     witness = Witness(vocabulary, {case.name: list(case.expected) for case in CASES})
-    assert all(verdict.passed for verdict in accept(witness, vocabulary, CONFIG, photo))
+    assert all(verdict.passed for verdict in golden_results(witness, vocabulary, CONFIG, photo))
     for case in CASES:
         wanted = saved if 'caption' in case.name else plain
         assert np.array_equal(seen[tuple(case.prompt(vocabulary))], wanted)
@@ -215,4 +215,4 @@ def test_another_vocabulary_is_refused(tmp_path: Path) -> None:
     other = Vocabulary.from_file(path)
     script = Script(other, {case.name: [2] for case in CASES})
     with pytest.raises(EngineError, match=f'{other.size} ids, the released Kosmos-2 65037'):
-        next(accept(script, other, CONFIG, np.zeros((8, 8, 3), np.uint8)))
+        next(golden_results(script, other, CONFIG, np.zeros((8, 8, 3), np.uint8)))

@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from kosmos_ros.engine.base import Image
-from kosmos_ros.engine.directory.reference import TOLERANCES, Golden, self_check
-from kosmos_ros.engine.kosmos2 import GroundingEngine
-from kosmos_ros.engine.load import EngineFiles, load_engine, open_runner
+from kosmos_ros.engine.directory.directory import EngineDirectory
+from kosmos_ros.engine.directory.reference import TOLERANCES, ReferenceAnswers, self_check
+from kosmos_ros.engine.kosmos2 import Kosmos2Engine
+from kosmos_ros.engine.load import load_engine, open_runner
 from kosmos_ros.engine.runners.cuda import CudaDevice
-from kosmos_ros.engine.runners.embeddings import Tables
+from kosmos_ros.engine.runners.embeddings import EmbeddingTables
 from kosmos_ros.engine.runners.runner import Runner
 from kosmos_ros.engine.runners.static import StaticRunner
-from kosmos_ros.engine.runners.torch import TorchProgram
+from kosmos_ros.engine.runners.torch_program import TorchProgram
 from kosmos_ros.model.network.weights import load_model
 
 from .cases import Case, talk
@@ -39,7 +40,7 @@ def image() -> Image:
     return np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
 
 
-def show_times(title: str, engine: GroundingEngine, image: Image) -> None:
+def show_times(title: str, engine: Kosmos2Engine, image: Image) -> None:
     context = engine.encode_image(image)
     for name, work in (
         ('image', lambda: engine.encode_image(image)),
@@ -53,7 +54,7 @@ def show_times(title: str, engine: GroundingEngine, image: Image) -> None:
         print(f'{title}: {name} {np.median(times):.2f} ms')
 
 
-def long_answer(files: EngineFiles, runner: Runner) -> None:
+def long_answer(files: EngineDirectory, runner: Runner) -> None:
     """A prompt in pieces and 64 steps, and others' questions in between, against the reference."""
     case = Case(files, runner, TOLERANCES[files.recipe.precision])
     talk(case)
@@ -68,12 +69,12 @@ def long_answer(files: EngineFiles, runner: Runner) -> None:
 @pytest.mark.parametrize('graphs', [False, True], ids=['launched', 'captured'])
 @pytest.mark.parametrize('name', ['tensorrt-fp16', 'tensorrt-bf16', 'tensorrt-int8'])
 def test_pytorch(engines: dict[str, Path], name: str, graphs: bool, image: Image) -> None:
-    files = EngineFiles.verified(engines[name])
+    files = EngineDirectory.verified(engines[name])
     dtype = torch.bfloat16 if files.recipe.activations == 'bf16' else torch.float16
     device = CudaDevice(graphs)
-    network = load_model(files.directory, dtype).to(device.torch_device)
+    network = load_model(files.path, dtype).to(device.torch_device)
     weight = network.decoder.embed_tokens.weight
-    tables = Tables.of(weight, network.text_model.lm_head.weight, files.config.text)
+    tables = EmbeddingTables.of(weight, network.text_model.lm_head.weight, files.config.text)
     runner = StaticRunner(
         TorchProgram(network),
         device,
@@ -82,13 +83,13 @@ def test_pytorch(engines: dict[str, Path], name: str, graphs: bool, image: Image
         files.recipe,
         files.vocabulary.image_open,
     )
-    golden = Golden.read(files.directory / 'golden.safetensors')
+    golden = ReferenceAnswers.read(files.path / 'reference.safetensors')
     # The second time, everything that can be is replayed.
     for _ in range(2):
         for line in self_check(runner, golden, 'full', files.recipe.precision):
             print(f'{name}: {line}')
     long_answer(files, runner)
-    engine = GroundingEngine(name, runner, files.vocabulary, files.config)
+    engine = Kosmos2Engine(name, runner, files.vocabulary, files.config)
     show_times(f'{name}, CUDA graphs {graphs}', engine, image)
 
 
@@ -109,9 +110,9 @@ def test_the_fallback_is_the_gpu(engines: dict[str, Path], image: Image) -> None
 )
 def test_tensorrt(engines: dict[str, Path], tmp_path: Path, name: str, image: Image) -> None:
     directory = Path(shutil.copytree(engines[name], tmp_path / 'engine'))
-    files = EngineFiles.verified(directory)
+    files = EngineDirectory.verified(directory)
     runner, _ = open_runner(files, 'tensorrt', level='full', build_plans='missing', report=print)
     long_answer(files, runner)
-    engine = GroundingEngine(name, runner, files.vocabulary, files.config)
+    engine = Kosmos2Engine(name, runner, files.vocabulary, files.config)
     show_times(name, engine, image)
     runner.close()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from kosmos_ros.engine.base import Located
-from kosmos_ros.engine.kosmos2 import GroundingEngine
+from kosmos_ros.engine.base import ScoredBox
+from kosmos_ros.engine.kosmos2 import Kosmos2Engine
 from kosmos_ros.engine.load import load_engine
 from kosmos_ros.engine.runners.torch import TorchRunner
 from kosmos_ros.errors import BadExpression, EngineError
@@ -32,18 +32,18 @@ def image() -> np.ndarray:
 
 
 @pytest.fixture(scope='module')
-def torch_engine(engines: dict[str, Path]) -> GroundingEngine:
+def torch_engine(engines: dict[str, Path]) -> Kosmos2Engine:
     with pytest.MonkeyPatch.context() as patch:
         # A GPU would compute in 16 bits.
         patch.setattr(torch.cuda, 'is_available', lambda: False)
         engine = load_engine(engines['onnxruntime-fp32'], 'torch')
-    assert isinstance(engine, GroundingEngine)
+    assert isinstance(engine, Kosmos2Engine)
     (remark,) = engine.remarks
     assert 'not by PyTorch on a GPU' in remark
     return engine
 
 
-def close(found: tuple[Located, ...], expected: tuple[Located, ...]) -> bool:
+def close(found: tuple[ScoredBox, ...], expected: tuple[ScoredBox, ...]) -> bool:
     return [one.box_in_image for one in found] == [
         one.box_in_image for one in expected
     ] and np.allclose([one.score for one in found], [one.score for one in expected], rtol=1e-3)
@@ -51,7 +51,7 @@ def close(found: tuple[Located, ...], expected: tuple[Located, ...]) -> bool:
 
 @torch.inference_mode()
 def test_is_the_exact_joint_over_all_boxes(
-    checkpoint: Path, torch_engine: GroundingEngine, image: np.ndarray
+    checkpoint: Path, torch_engine: Kosmos2Engine, image: np.ndarray
 ) -> None:
     """Against one full forward pass per top-left cell, without cache, prefix or search."""
     network, vocabulary = (
@@ -98,7 +98,7 @@ def test_is_the_exact_joint_over_all_boxes(
 
 
 def test_rows_of_a_batch_do_not_see_each_other(
-    torch_engine: GroundingEngine, image: np.ndarray
+    torch_engine: Kosmos2Engine, image: np.ndarray
 ) -> None:
     context = torch_engine.encode_image(image)
     together = torch_engine.locate(context, EXPRESSIONS * 5, top_k=3)
@@ -108,7 +108,7 @@ def test_rows_of_a_batch_do_not_see_each_other(
 
 
 def test_runners_agree(
-    engines: dict[str, Path], torch_engine: GroundingEngine, image: np.ndarray
+    engines: dict[str, Path], torch_engine: Kosmos2Engine, image: np.ndarray
 ) -> None:
     engine = load_engine(engines['onnxruntime-fp32'])
     found = engine.locate(engine.encode_image(image), EXPRESSIONS, top_k=4)
@@ -121,7 +121,7 @@ def test_runners_agree(
     engine.close()
 
 
-def test_image_matters(torch_engine: GroundingEngine, image: np.ndarray) -> None:
+def test_image_matters(torch_engine: Kosmos2Engine, image: np.ndarray) -> None:
     (one,) = torch_engine.locate(torch_engine.encode_image(image), ['ball'])
     (other,) = torch_engine.locate(torch_engine.encode_image(np.zeros_like(image)), ['ball'])
     assert not close(one, other)
@@ -140,13 +140,13 @@ def test_image_matters(torch_engine: GroundingEngine, image: np.ndarray) -> None
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_any_work(
-    torch_engine: GroundingEngine, expression: str
+    torch_engine: Kosmos2Engine, expression: str
 ) -> None:
     with pytest.raises(BadExpression):
         torch_engine.check_expression(expression)
 
 
-def test_unknown_words_are_named(torch_engine: GroundingEngine) -> None:
+def test_unknown_words_are_named(torch_engine: Kosmos2Engine) -> None:
     with pytest.raises(BadExpression, match="'mug'.*'laptop'"):
         torch_engine.check_expression('the red mug left of the laptop')
 
@@ -157,7 +157,7 @@ def test_numbers_that_are_none_are_an_engine_error(checkpoint: Path, image: np.n
         Vocabulary.from_file(checkpoint / 'sentencepiece.bpe.model'),
     )
     network.decoder.layer_norm.weight.data[0] = float('nan')
-    engine = GroundingEngine(
+    engine = Kosmos2Engine(
         'broken', TorchRunner(network, vocabulary.image_open), vocabulary, network.config, Limits()
     )
     with pytest.raises(EngineError, match='not numbers'):

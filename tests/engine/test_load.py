@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from kosmos_ros.engine.base import Engine
+from kosmos_ros.engine.base import Engine, ignore_progress
+from kosmos_ros.engine.building.plans import build_plans
+from kosmos_ros.engine.directory.directory import EngineDirectory
 from kosmos_ros.engine.load import load_engine
 from kosmos_ros.engine.runners.onnxruntime import OnnxRuntimeRunner
 from kosmos_ros.engine.runners.torch import TorchRunner
 from kosmos_ros.environment import child_environment
-from kosmos_ros.errors import EngineFileError, RunnerUnavailable, SelfCheckFailed
-from kosmos_ros.testing.fake_engine import FakeEngine
+from kosmos_ros.errors import RunnerUnavailable, SelfCheckFailed
 
 NO_TENSORRT = 'not by TensorRT: TensorRT cannot be imported (.*); install its Python package'
 NO_GPU = r'not by PyTorch on a GPU: PyTorch \S+ sees no NVIDIA GPU'
@@ -36,6 +37,12 @@ def hide(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
     """They cannot be imported any more."""
     for module in modules:
         monkeypatch.setitem(sys.modules, module, None)
+
+
+def forget_runners(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are imported again, and with them what they need."""
+    for name in [name for name in sys.modules if name.startswith('kosmos_ros.engine.runners.')]:
+        monkeypatch.delitem(sys.modules, name)
 
 
 def load(directory: Path, runner: str = 'auto', **options: Any) -> tuple[Engine, list[str]]:
@@ -144,21 +151,10 @@ def test_tensorrt_without_a_gpu_says_so(
 
 def test_other_names_are_not_runners(engines: dict[str, Path]) -> None:
     for runner in ('cuda', 'TensorRT', ''):
-        with pytest.raises(EngineFileError, match=f'no runner {runner!r}.*auto, tensorrt, torch'):
+        with pytest.raises(ValueError, match=f'runner is {runner!r}; .*auto, tensorrt, torch'):
             load(engines['onnxruntime-fp32'], runner)
-    for options in ({'self_check': 'some'}, {'build_plans': 'yes'}):
-        with pytest.raises(ValueError, match='self_check is'):
-            load(engines['onnxruntime-fp32'], **options)
-
-
-def test_fake_takes_a_script(tmp_path: Path) -> None:
-    (tmp_path / 'script.json').write_text('{"name": "scripted", "progress": [["soon", 0]]}')
-    lines: list[str] = []
-    engine = load_engine(tmp_path / 'script.json', 'fake', report=lines.append)
-    assert isinstance(engine, FakeEngine)
-    assert (engine.name, lines) == ('scripted', ['soon'])
-    with pytest.raises(EngineFileError, match='needs the path of a script'):
-        load_engine(None, 'fake')
+    with pytest.raises(ValueError, match="self_check is 'some'; .*off, quick, full"):
+        load(engines['onnxruntime-fp32'], self_check='some')
 
 
 @pytest.mark.parametrize('level', ['quick', 'full'])
@@ -215,6 +211,7 @@ def test_when_nothing_is_left_all_reasons_are_told(
     engines: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hide(monkeypatch, 'torch', 'onnxruntime')
+    forget_runners(monkeypatch)
     directory = engines['tensorrt-fp16']
     with pytest.raises(RunnerUnavailable) as caught:
         load(directory)
@@ -242,6 +239,7 @@ def test_one_missing_package_is_no_reason_to_give_up(
     engines: dict[str, Path], monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     hide(monkeypatch, missing)
+    forget_runners(monkeypatch)
     engine, _ = load(engines['tensorrt-fp16'])
     assert any(f'package {missing} is missing' in remark for remark in engine.remarks)
     assert {'torch': 'ONNX Runtime', 'onnxruntime': 'PyTorch'}[missing] in engine.name
@@ -260,21 +258,15 @@ def test_a_failure_in_the_check_is_not_taken_for_a_missing_runner(
         load(engines['onnxruntime-fp32'], self_check='quick')
 
 
-@pytest.mark.parametrize('build_plans', ['missing', 'only'])
-def test_an_engine_without_plans_says_so_and_is_loaded(
-    engines: dict[str, Path], build_plans: str
-) -> None:
-    engine, lines = load(engines['onnxruntime-fp32'], build_plans=build_plans)
-    assert lines[0] == 'plans: this engine is not run by TensorRT, so it has none'
-    assert engine.remarks == ()
+def test_an_engine_without_plans_says_so(engines: dict[str, Path]) -> None:
+    lines: list[str] = []
+    build_plans(EngineDirectory.verified(engines['onnxruntime-fp32']), lines.append)
+    assert lines == ['plans: this engine is not run by TensorRT, so it has none']
 
 
-def test_plans_that_cannot_be_built_are_a_remark_or_an_error(engines: dict[str, Path]) -> None:
-    engine, _ = load(engines['tensorrt-fp16'], build_plans='missing')
-    assert remarks_are(engine.remarks, NO_TENSORRT, NO_GPU)
-    # Who asked for plans only does not want another runner.
+def test_plans_that_cannot_be_built_are_an_error(engines: dict[str, Path]) -> None:
     with pytest.raises(RunnerUnavailable, match='^TensorRT cannot be imported'):
-        load(engines['tensorrt-fp16'], build_plans='only')
+        build_plans(EngineDirectory.verified(engines['tensorrt-fp16']), ignore_progress)
 
 
 ON_A_ROBOT = """

@@ -18,17 +18,17 @@ from torch import Tensor
 
 from kosmos_ros.engine.building.build import build_engine
 from kosmos_ros.engine.building.estimates import available_memory
-from kosmos_ros.engine.directory.file_names import (
+from kosmos_ros.engine.directory.directory import (
     CONFIG_FILE,
-    GOLDEN_FILE,
+    REFERENCE_FILE,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
+    EngineDirectory,
 )
 from kosmos_ros.engine.directory.recipe import recipe_named
-from kosmos_ros.engine.directory.reference import Golden, self_check
-from kosmos_ros.engine.load import EngineFiles
+from kosmos_ros.engine.directory.reference import ReferenceAnswers, self_check
 from kosmos_ros.engine.runners.onnxruntime import OnnxRuntimeRunner
-from kosmos_ros.engine.tensorrt.operators import TIERS
+from kosmos_ros.engine.tensorrt.tiers import TIERS
 from kosmos_ros.model.config import HEAD, Kosmos2Config
 from kosmos_ros.model.network.kosmos2 import Kosmos2
 
@@ -105,8 +105,8 @@ def engine(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.mark.parametrize('tier', [tier.name for tier in TIERS])
 def test_answers_as_the_reference(engine: Path, tier: str) -> None:
     log = Log()
-    files = EngineFiles.verified(engine)
-    golden = Golden.read(engine / GOLDEN_FILE)
+    files = EngineDirectory.verified(engine)
+    golden = ReferenceAnswers.read(engine / REFERENCE_FILE)
     image_token = files.vocabulary.image_open
     runner = OnnxRuntimeRunner(engine, files.config, image_token, files.recipe, tier)
     log(f'{tier} loaded')

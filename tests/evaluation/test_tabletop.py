@@ -11,8 +11,8 @@ from kosmos_ros.engine.base import (
     Finish,
     Image,
     ImageContext,
-    Located,
     PhraseGrounding,
+    ScoredBox,
     Transcript,
 )
 from kosmos_ros.errors import EngineError
@@ -53,12 +53,12 @@ class Oracle:
 
     def locate(
         self, context: ImageContext, expressions: Sequence[str], top_k: int = 1
-    ) -> list[tuple[Located, ...]]:
+    ) -> list[tuple[ScoredBox, ...]]:
         question = next(self._expressions)
         assert list(expressions) == [question.expression]
         right = Box.from_pixels(question.box_px, 640, 480)
         wrong = Box(0.0, 0.0, 0.01, 0.01)
-        return [(Located(wrong if question.kind in self._wrong_kinds else right, 0.5),)]
+        return [(ScoredBox(wrong if question.kind in self._wrong_kinds else right, 0.5),)]
 
     def ask(
         self, ask: Ask, contexts: Sequence[ImageContext], past: Transcript | None = None
@@ -95,7 +95,7 @@ def truth(held: HeldOutTalk, turn: Turn) -> Answer:
         PhraseGrounding(
             mention.phrase,
             (0, 0),
-            tuple(Located(held.facts.boxes[index], 0.5) for index in mention.things),
+            tuple(ScoredBox(held.facts.boxes[index], 0.5) for index in mention.things),
         )
         for mention in mentions
     )

@@ -7,8 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from kosmos_ros.engine.base import Engine, Finish, ImageContext, Located, Transcript
-from kosmos_ros.engine.load import load_engine
+from kosmos_ros.engine.base import Engine, Finish, ImageContext, ScoredBox, Transcript
 from kosmos_ros.errors import BadExpression, EngineError, EngineFileError
 from kosmos_ros.model.boxes import Box
 from kosmos_ros.model.tasks import Ask, Example, Region, Task
@@ -19,7 +18,7 @@ IMAGE = np.zeros((20, 40, 3), np.uint8)
 
 
 def test_answers_by_expression_and_in_order() -> None:
-    other = Located(Box(0, 0, 0.5, 0.5), 0.1)
+    other = ScoredBox(Box(0, 0, 0.5, 0.5), 0.1)
     fake = FakeEngine(
         {'two': Act((MIDDLE, other))}, otherwise=Act(()), steps=[Act((other,)), Act((MIDDLE,))]
     )
@@ -109,7 +108,7 @@ def test_remembers_a_conversation() -> None:
     context = engine.encode_image(IMAGE)
     (*_, last) = engine.ask(Ask(Task.CHAT, 'hello', images=1), [context])
     first = last.transcript()
-    assert (first.ids, first.images, first.past) == ((0, -1, -2, -3), (context,), first.past)
+    assert (first.ids, first.images) == ((0, -1, -2, -3), (context,))
     (*_, last) = engine.ask(Ask(Task.CHAT, 'and?'), [], first)
     (*_, last) = engine.ask(Ask(Task.CHAT, 'what?'), [], last.transcript())
     assert last.read().text == 'hello+and? 8'
@@ -196,14 +195,14 @@ def test_from_a_file(tmp_path) -> None:
     }
     path = tmp_path / 'script.json'
     path.write_text(json.dumps(script))
-    fake = load_engine(path, 'fake')
+    fake = FakeEngine.from_file(path)
     assert fake.name == 'scripted'
     context = fake.encode_image(IMAGE)
     with pytest.raises(MemoryError, match='12 GB'):
         fake.locate(context, ['bad'])
     with pytest.raises(EngineError, match='dark'):
         fake.locate(context, ['ours'])
-    box = Located(Box(0, 0, 0.5, 0.5), 0.25)
+    box = ScoredBox(Box(0, 0, 0.5, 0.5), 0.25)
     assert fake.locate(context, ['box']) == [(box,)]
     (*_, last) = fake.ask(Ask(Task.COMPLETE, 'x'), [])
     assert last.read().text == 'a mug'

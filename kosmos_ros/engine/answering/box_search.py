@@ -21,10 +21,10 @@ POSSIBLE = (_row[None] >= _row[:, None]) & (_column[None] >= _column[:, None])
 
 
 class BoxSearch:
-    """The search for one expression."""
+    """The search for the boxes of one expression."""
 
     def __init__(self, upper_left: Probabilities, top_k: int) -> None:
-        """Begin.
+        """Begin a search.
 
         :param upper_left: P(top-left), [1024].
         :param top_k: boxes wanted.
@@ -37,7 +37,7 @@ class BoxSearch:
         self._pairs: Cells = np.empty((0, 2), np.int64)
 
     def next_cells(self, most: int) -> Cells:
-        """Top-left cells to open now, at most `most`; empty when the result is final."""
+        """Return the top-left cells to open now, at most `most`; none when the result is final."""
         cells = self._order[self._opened : self._opened + most]
         if len(self._scores) == self._top_k:
             cells = cells[self._upper_left[cells] > self._scores[-1]]
@@ -45,7 +45,7 @@ class BoxSearch:
         return cells
 
     def add(self, upper_left_cells: Cells, lower_right: Probabilities) -> None:
-        """Take the answers for cells that `next_cells` gave.
+        """Take the probabilities for cells that `next_cells` returned.
 
         :param upper_left_cells: [n].
         :param lower_right: P(bottom-right | top-left), [n,1024].
@@ -59,7 +59,7 @@ class BoxSearch:
         self._scores, self._pairs = scores[best], pairs[best]
 
     def result(self) -> list[tuple[int, int, float]]:
-        """Top-left cell, bottom-right cell and P(box), best first."""
+        """Return top-left cell, bottom-right cell and P(box) of the best boxes, best first."""
         return [
             (int(a), int(b), float(p)) for (a, b), p in zip(self._pairs, self._scores, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""What may follow in an answer, so that every ``<object>`` in it is a well-formed one."""
+"""Which tokens may come next in an answer, so that every ``<object>`` in it is well formed."""
 
 from collections.abc import Sequence
 
@@ -13,46 +13,46 @@ from kosmos_ros.model.vocabulary import Vocabulary
 _WHOLE = 4
 
 
-class Grammar:
+class OutputConstraints:
     """``<object> UL LR (</delimiter_of_multi_objects/> UL LR)* </object>``, as the training data
     has it: the second corner neither above nor left of the first, nothing of it anywhere else,
     and none begun that could not be ended.
     """
 
     def __init__(self, vocabulary: Vocabulary, ngram: int) -> None:
-        """Take the vocabulary of the answers.
+        """Prepare the constraints of a vocabulary.
 
-        :param ngram: no sequence of so many tokens comes twice, if anything else may come; 0: any
-            may.
+        :param ngram: no n-gram of this size comes twice, if another token is possible; 0: no such
+            limit.
         """
         self._vocabulary = vocabulary
         self._ngram = ngram
-        self._places = vocabulary.first_location + np.arange(CELLS)
-        # Beside what has its place in objects only: <s> and <pad>, which are never in a sequence.
+        self._locations = vocabulary.first_location + np.arange(CELLS)
+        # Beside what belongs into objects only: <s> and <pad>, which are never in a sequence.
         tags = (vocabulary.object_close, vocabulary.delimiter, vocabulary.bos, vocabulary.pad)
-        elsewhere = np.concatenate([tags, self._places])
+        elsewhere = np.concatenate([tags, self._locations])
         self._outside = np.setdiff1d(np.arange(vocabulary.size), elsewhere)
         self._outside_late = np.setdiff1d(self._outside, [vocabulary.object_open])
 
     def allowed(self, ids: Sequence[int], left: int) -> Tokens:
-        """The tokens that may come next.
+        """Return the tokens that may come next.
 
         :param ids: prompt and answer so far.
-        :param left: tokens that may still come, at least one.
+        :param left: tokens that the answer may still have, at least one.
         """
         legal = self._legal(ids[-2:], left)
         banned = repeating(ids, self._ngram)
         fresh: Tokens = legal[~np.isin(legal, banned)] if len(banned) else legal
-        # A box may have to be ended by what has ended another.
+        # A box may have to end with the token that has ended another one.
         return fresh if len(fresh) else legal
 
     def open_object(self, ids: Sequence[int]) -> int | None:
-        """Where the ``<object>`` stands that `ids` end in the middle of; None when they do not."""
-        for place in range(len(ids) - 1, -1, -1):
-            if ids[place] == self._vocabulary.object_open:
-                return place
-            inside = self._vocabulary.location_cell(ids[place]) is not None
-            if not inside and ids[place] != self._vocabulary.delimiter:
+        """Return the index of the ``<object>`` that `ids` leave open; None when they do not."""
+        for index in range(len(ids) - 1, -1, -1):
+            if ids[index] == self._vocabulary.object_open:
+                return index
+            inside = self._vocabulary.location_cell(ids[index]) is not None
+            if not inside and ids[index] != self._vocabulary.delimiter:
                 return None
         return None
 
@@ -60,7 +60,7 @@ class Grammar:
         vocabulary = self._vocabulary
         last = tail[-1]
         if last in (vocabulary.object_open, vocabulary.delimiter):
-            return self._places
+            return self._locations
         second = vocabulary.location_cell(last)
         if second is None:
             return self._outside if left >= _WHOLE else self._outside_late
@@ -71,7 +71,7 @@ class Grammar:
 
 
 def repeating(ids: Sequence[int], ngram: int) -> Tokens:
-    """The tokens that would make the last `ngram` ones a sequence that was there before."""
+    """Return the tokens that would complete an n-gram of size `ngram` that `ids` already have."""
     if not 0 < ngram <= len(ids):
         return np.empty(0, np.int64)
     windows = np.lib.stride_tricks.sliding_window_view(np.asarray(ids, np.int64), ngram)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from kosmos_ros.engine.answering.constraints import Grammar
+from kosmos_ros.engine.answering.constraints import OutputConstraints
 from kosmos_ros.engine.base import Finish, Floats, Tokens
 from kosmos_ros.model.boxes import CELLS
 
@@ -16,46 +16,45 @@ LENGTH_PENALTY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class GeneratedTokens:
     """Tokens of an answer, and for each that is a location its probability among the locations."""
 
     ids: tuple[int, ...] = ()
-    places: tuple[float, ...] = ()
+    location_probabilities: tuple[float, ...] = ()
 
-    def plus(self, token: int, place: float) -> 'Said':
-        """One token more."""
-        return Said((*self.ids, token), (*self.places, place))
+    def append(self, token: int, probability: float) -> 'GeneratedTokens':
+        """Return these tokens and one more."""
+        return GeneratedTokens((*self.ids, token), (*self.location_probabilities, probability))
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What bounds an answer.
+class DecodingRules:
+    """What limits an answer.
 
-    :param prompt: what stands in front and counts as repeated when it comes again.
-    :param stops: tokens that end it.
-    :param most: tokens at most.
+    :param prompt: tokens in front of the answer; n-grams of it count as repeated, too.
+    :param stop_ids: tokens that end the answer.
     :param first_location: the id of the first location token.
     """
 
-    grammar: Grammar
+    constraints: OutputConstraints
     prompt: tuple[int, ...]
-    stops: frozenset[int]
-    most: int
+    stop_ids: frozenset[int]
+    max_new_tokens: int
     first_location: int
 
-    def scores(self, logits: Floats, said: Sequence[Said]) -> Floats:
-        """Logarithms of probabilities [B,V], -inf where a token may not come."""
+    def scores(self, logits: Floats, generated: Sequence[GeneratedTokens]) -> Floats:
+        """Return logarithms of probabilities [B,V], -inf for tokens that are not allowed."""
         shifted = logits - logits.max(axis=1, keepdims=True)
         logs: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         scores: Floats = np.full_like(logs, -np.inf)
-        for row, one in enumerate(said):
-            left = self.most - len(one.ids)
-            allowed = self.grammar.allowed((*self.prompt, *one.ids), left)
+        for row, one in enumerate(generated):
+            left = self.max_new_tokens - len(one.ids)
+            allowed = self.constraints.allowed((*self.prompt, *one.ids), left)
             scores[row, allowed] = logs[row, allowed]
         return scores
 
-    def place(self, logits: Floats, token: int) -> float:
-        """P(token) among the location tokens, logits [V]; 1 for any other token."""
+    def location_probability(self, logits: Floats, token: int) -> float:
+        """Return P(token) among the location tokens, logits [V]; 1 for any other token."""
         cell = token - self.first_location
         if not 0 <= cell < CELLS:
             return 1.0
@@ -65,10 +64,10 @@ class Rules:
 
 
 class Decoding(Protocol):
-    """A way to choose tokens; one or several answers grow at once."""
+    """A way to choose tokens; one or several hypotheses grow at once."""
 
     @property
-    def best(self) -> Said:
+    def best(self) -> GeneratedTokens:
         """The answer, or the best one so far."""
 
     @property
@@ -77,22 +76,22 @@ class Decoding(Protocol):
 
     @property
     def tokens(self) -> Tokens:
-        """The newest token of each answer that grows, [B]."""
+        """The newest token of each growing hypothesis, [B]."""
 
     def advance(self, logits: Floats) -> Tokens:
-        """Choose one token more.
+        """Choose the next token of each hypothesis.
 
-        :param logits: [B,V] behind the newest tokens, or [1,V] behind the prompt.
-        :return: which of these rows each growing answer goes on from.
+        :param logits: [B,V] after the newest tokens, or [1,V] after the prompt.
+        :return: the row that each growing hypothesis continues, [B].
         """
 
 
 class Greedy:
-    """The most probable token, again and again."""
+    """Takes the most probable token in each step."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: DecodingRules) -> None:
         self._rules = rules
-        self.best = Said()
+        self.best = GeneratedTokens()
         self.finish = Finish.NONE
 
     @property
@@ -103,79 +102,81 @@ class Greedy:
     def advance(self, logits: Floats) -> Tokens:
         """See `Decoding.advance`."""
         token = int(self._rules.scores(logits, [self.best])[0].argmax())
-        self.best = self.best.plus(token, self._rules.place(logits[0], token))
+        self.best = self.best.append(token, self._rules.location_probability(logits[0], token))
         self.finish = _finish(self.best, self._rules)
         return np.zeros(1, np.int64)
 
 
 class BeamSearch:
-    """The most probable answers of every length, several at once.
+    """Beam search over several hypotheses.
 
-    Finished ones are compared by probability over length; it ends when no growing one is better
-    than the worst of the finished, as ``transformers`` does by default.
+    Finished ones are compared by log probability over length.  It ends when no growing one is
+    better than the worst of the finished, as ``transformers`` does by default.
     """
 
-    def __init__(self, rules: Rules, beams: int) -> None:
+    def __init__(self, rules: DecodingRules, beams: int) -> None:
         self._rules = rules
         self._beams = beams
-        self._growing = [Said()]
+        self._growing = [GeneratedTokens()]
         self._scores = np.zeros(1, np.float32)
-        self._finished: list[tuple[float, Said]] = []
+        self._finished: list[tuple[float, GeneratedTokens]] = []
         self.finish = Finish.NONE
 
     @property
-    def best(self) -> Said:
+    def best(self) -> GeneratedTokens:
         """See `Decoding.best`."""
         return self._finished[0][1] if self.finish is not Finish.NONE else self._growing[0]
 
     @property
     def tokens(self) -> Tokens:
         """See `Decoding.tokens`."""
-        return np.array([said.ids[-1] for said in self._growing])
+        return np.array([generated.ids[-1] for generated in self._growing])
 
     def advance(self, logits: Floats) -> Tokens:
         """See `Decoding.advance`."""
         rules, beams = self._rules, self._beams
         totals = rules.scores(logits, self._growing) + self._scores[:, None]
-        # Enough that as many as wanted go on, even if all best ones end.
+        # Enough that `beams` hypotheses go on, even if all best ones end.
         flat = totals.ravel()
-        keep = min((1 + len(rules.stops)) * beams, int(np.isfinite(flat).sum()))
+        keep = min((1 + len(rules.stop_ids)) * beams, int(np.isfinite(flat).sum()))
         candidates = np.argpartition(-flat, keep - 1)[:keep]
         candidates = candidates[np.argsort(-flat[candidates], kind='stable')]
         rows, tokens = np.divmod(candidates, totals.shape[1])
-        growing: list[tuple[int, float, Said]] = []
+        growing: list[tuple[int, float, GeneratedTokens]] = []
         for rank, (row, token, score) in enumerate(
             zip(rows.tolist(), tokens.tolist(), flat[candidates].tolist(), strict=True)
         ):
-            said = self._growing[row].plus(token, rules.place(logits[row], token))
-            if _finish(said, rules) is Finish.NONE:
-                growing.append((row, score, said))
+            generated = self._growing[row].append(
+                token, rules.location_probability(logits[row], token)
+            )
+            if _finish(generated, rules) is Finish.NONE:
+                growing.append((row, score, generated))
             elif rank < beams:
-                self._finished.append((_score(score, said), said))
+                self._finished.append((_score(score, generated), generated))
         self._finished = sorted(self._finished, key=lambda one: -one[0])[:beams]
         growing = growing[:beams]
         if self._is_over(growing):
             self.finish = _finish(self._finished[0][1], rules)
             return np.empty(0, np.int64)
-        self._growing = [said for _, _, said in growing]
+        self._growing = [generated for _, _, generated in growing]
         self._scores = np.array([score for _, score, _ in growing], np.float32)
         return np.array([row for row, _, _ in growing])
 
-    def _is_over(self, growing: list[tuple[int, float, Said]]) -> bool:
+    def _is_over(self, growing: list[tuple[int, float, GeneratedTokens]]) -> bool:
         if not growing:
             return True
         if len(self._finished) < self._beams:
             return False
-        _, score, said = growing[0]
+        _, score, generated = growing[0]
         worst, _ = self._finished[-1]
-        return _score(score, said) <= worst
+        return _score(score, generated) <= worst
 
 
-def _score(log_probability: float, said: Said) -> float:
-    return float(log_probability / len(said.ids) ** LENGTH_PENALTY)
+def _score(log_probability: float, generated: GeneratedTokens) -> float:
+    return float(log_probability / len(generated.ids) ** LENGTH_PENALTY)
 
 
-def _finish(said: Said, rules: Rules) -> Finish:
-    if said.ids[-1] in rules.stops:
+def _finish(generated: GeneratedTokens, rules: DecodingRules) -> Finish:
+    if generated.ids[-1] in rules.stop_ids:
         return Finish.END
-    return Finish.LENGTH if len(said.ids) == rules.most else Finish.NONE
+    return Finish.LENGTH if len(generated.ids) == rules.max_new_tokens else Finish.NONE

@@ -1,7 +1,7 @@
 """Questions to answers in words: prompts read in pieces, then one token after another.
 
-The loop that every runner executes.  Each step of `Answering.answer` is one run of the network, so
-that whoever shares the runner waits for one step at most.
+The loop that every runner executes.  Each step of `AnswerGenerator.answer` is one run of the
+network, so that other work on the same runner waits for one step at most.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -9,64 +9,49 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kosmos_ros.engine.answering.constraints import Grammar
-from kosmos_ros.engine.answering.decoding import BeamSearch, Decoding, Greedy, Rules, Said
-from kosmos_ros.engine.answering.text import read
+from kosmos_ros.engine.answering.constraints import OutputConstraints
+from kosmos_ros.engine.answering.decoding import (
+    BeamSearch,
+    Decoding,
+    DecodingRules,
+    GeneratedTokens,
+    Greedy,
+)
+from kosmos_ros.engine.answering.locate import check_logits
+from kosmos_ros.engine.answering.prefill import EncodedImage, ImagePrefix, SequenceState
+from kosmos_ros.engine.answering.request import GenerationRequest, RequestBuilder
+from kosmos_ros.engine.answering.text import answer_from_ids
 from kosmos_ros.engine.base import Answer, Draft, Finish, PhraseGrounding, Transcript
-from kosmos_ros.engine.runners.runner import KeyValues, Runner
-from kosmos_ros.errors import BadExpression, EngineError
+from kosmos_ros.engine.runners.runner import Runner
 from kosmos_ros.limits import Limits
 from kosmos_ros.model import prompts
 from kosmos_ros.model.config import Kosmos2Config
-from kosmos_ros.model.expressions import quoted
-from kosmos_ros.model.tasks import Ask, Task, cleaned
+from kosmos_ros.model.tasks import Ask, Task
 from kosmos_ros.model.vocabulary import Vocabulary
 
-USUAL_TOKENS = 128
-# UL LR </object>
-_BOX = 3
 
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """What has been read of a sequence: its first `tokens` ids; `hidden` [B,D] of the last."""
-
-    values: KeyValues
-    tokens: int
-    hidden: object
-
-
-class Seen:
-    """An image's embeddings, and what stands in front of every question about it, once read."""
-
-    def __init__(self, embeds: object) -> None:
-        self.embeds = embeds
-        self.prefix: Past | None = None
-
-
-class _Kept:
+class _SingleUse:
     """Keys and values of a conversation, for one use: going on with them may change them."""
 
-    def __init__(self, past: Past) -> None:
-        self._past: Past | None = past
+    def __init__(self, state: SequenceState) -> None:
+        self._state: SequenceState | None = state
 
-    def take(self) -> Past | None:
-        """None from the second time on, when a turn has failed and they must be read again."""
-        past, self._past = self._past, None
-        return past
+    def take(self) -> SequenceState | None:
+        """Return None from the second time on: a turn has failed, and they must be read again."""
+        state, self._state = self._state, None
+        return state
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
-    """Sequences to be continued, each with at most so many tokens."""
+class _Prompt:
+    """One sequence with its images, and what of it was read in earlier turns."""
 
-    ask: Ask
-    sequences: tuple[tuple[int, ...], ...]
-    most: int
-    begin: int  # of this turn, in each sequence
+    ids: tuple[int, ...]
+    images: tuple[EncodedImage, ...]
+    read_before: SequenceState | None
 
 
-class Answering:
+class AnswerGenerator:
     """Answers questions with one runner."""
 
     def __init__(
@@ -74,239 +59,197 @@ class Answering:
         runner: Runner,
         vocabulary: Vocabulary,
         config: Kosmos2Config,
+        prefix: ImagePrefix,
         limits: Limits,
     ) -> None:
         self._runner = runner
         self._vocabulary = vocabulary
-        self._latents = config.latent_query_num
-        self._limits = limits
-        self._image_prefix = tuple(prompts.image_prefix(vocabulary, self._latents))
-        self._positions = config.text.max_position_embeddings
-        self._grammar = Grammar(vocabulary, config.text.no_repeat_ngram_size)
+        self._image_tokens = config.latent_query_num + 2
+        self._prefix = prefix
+        self._requests = RequestBuilder(vocabulary, config, limits, runner.capacity, prefix.ids)
+        self._constraints = OutputConstraints(vocabulary, config.text.no_repeat_ngram_size)
         # The model came to an end, or begins another document or image.
-        self._stops = frozenset((vocabulary.eos, vocabulary.document_close, vocabulary.image_open))
+        self._stop_ids = frozenset(
+            (vocabulary.eos, vocabulary.document_close, vocabulary.image_open)
+        )
 
-    def prefix(self, seen: Seen) -> KeyValues:
-        """``<s>`` and an image, read once."""
-        return self._prefix(seen).values
+    def request(self, ask: Ask, history: Transcript | None) -> GenerationRequest:
+        """Check a question and write it as token ids, without computing anything.
 
-    def check(self, ask: Ask, past: Transcript | None) -> None:
+        :raises BadExpression: when it cannot be answered.
         """
-        :raises BadExpression: when the question cannot be answered.
-        """
-        self._question(ask, past)
+        return self._requests.build(ask, history)
 
-    def answer(self, ask: Ask, images: Sequence[Seen], past: Transcript | None) -> Iterator[Draft]:
-        """See `Engine.ask`.
+    def answer(
+        self,
+        request: GenerationRequest,
+        images: Sequence[EncodedImage],
+        history: Transcript | None,
+    ) -> Iterator[Draft]:
+        """Answer in steps; see `Engine.ask`.
 
-        :raises BadExpression: before anything is computed.
+        :param request: from `request`, with the same history.
         :raises EngineError: when the network gives something that is not a number.
         """
-        question = self._question(ask, past)
-        if len(images) != ask.images + len(ask.examples):
-            raise ValueError(f'{len(images)} images were given for {ask}')
-        if ask.task is Task.GROUND_CAPTION:
-            yield from self._ground(question, images)
-            return
-        (sequence,) = question.sequences
-        before, kept = ((), None) if past is None else (past.images, past.past)
-        everything = (*map(Seen, before), *images)
-        known = kept.take() if isinstance(kept, _Kept) else None
-        silent = self._draft(sequence, everything, Said(), None)
-        past_prompt = yield from self._read(sequence, everything, known, question.most, silent)
-        rules = Rules(
-            self._grammar,
-            sequence[question.begin :],
-            self._stops,
-            question.most,
+        if request.ask.task is Task.GROUND_CAPTION:
+            return self._ground(request, images)
+        return self._continue(request, images, history)
+
+    def _continue(
+        self,
+        request: GenerationRequest,
+        images: Sequence[EncodedImage],
+        history: Transcript | None,
+    ) -> Iterator[Draft]:
+        (sequence,) = request.sequences
+        before, kept = ((), None) if history is None else (history.images, history.kv_cache)
+        state = kept.take() if isinstance(kept, _SingleUse) else None
+        prompt = _Prompt(sequence, (*map(EncodedImage, before), *images), state)
+        empty = self._draft(prompt, GeneratedTokens(), None)
+        state = yield from self._read(prompt, request.max_new_tokens, empty)
+        rules = DecodingRules(
+            self._constraints,
+            sequence[request.turn_begin :],
+            self._stop_ids,
+            request.max_new_tokens,
             self._vocabulary.first_location,
         )
-        decoding = BeamSearch(rules, ask.beams) if ask.beams > 1 else Greedy(rules)
-        for now in grow(self._runner, self._vocabulary, past_prompt, decoding):
-            # Of several beams nobody knows which keys and values are whose.
-            alone = now if ask.beams < 2 else None
-            yield self._draft(sequence, everything, decoding.best, alone, decoding.finish)
+        beams = request.ask.beams
+        decoding = BeamSearch(rules, beams) if beams > 1 else Greedy(rules)
+        for now in generate_tokens(self._runner, self._vocabulary, state, decoding):
+            # Nobody knows which of several beams' keys and values are those of the best one.
+            kept_state = now if beams < 2 else None
+            yield self._draft(prompt, decoding.best, kept_state, decoding.finish)
 
-    def _ground(self, question: _Question, images: Sequence[Seen]) -> Iterator[Draft]:
-        """Each phrase's boxes, up to ``</object>``."""
-        ask, tokens = question.ask, 0
+    def _ground(
+        self, request: GenerationRequest, images: Sequence[EncodedImage]
+    ) -> Iterator[Draft]:
+        """Generate each phrase's boxes, up to ``</object>``."""
+        ask, tokens = request.ask, 0
         spans = prompts.mentions(ask.text, ask.phrases)
         found: tuple[PhraseGrounding, ...] = ()
-        stops = frozenset((self._vocabulary.object_close,))
-        for sequence, phrase, span in zip(question.sequences, ask.phrases, spans, strict=True):
-            silent = _plain_draft(tokens, Answer(ask.text, found))
-            past = yield from self._read(sequence, images, None, question.most, silent)
-            rules = Rules(
-                self._grammar, sequence, stops, question.most, self._vocabulary.first_location
+        stop_ids = frozenset((self._vocabulary.object_close,))
+        for sequence, phrase, span in zip(request.sequences, ask.phrases, spans, strict=True):
+            draft = _draft_of(tokens, Answer(ask.text, found))
+            prompt = _Prompt(sequence, tuple(images), None)
+            state = yield from self._read(prompt, request.max_new_tokens, draft)
+            rules = DecodingRules(
+                self._constraints,
+                sequence,
+                stop_ids,
+                request.max_new_tokens,
+                self._vocabulary.first_location,
             )
             decoding = Greedy(rules)
-            for _ in grow(self._runner, self._vocabulary, past, decoding):
-                yield _plain_draft(tokens + len(decoding.best.ids), Answer(ask.text, found))
-            said, tokens = decoding.best, tokens + len(decoding.best.ids)
-            opened = ((self._vocabulary.object_open, *said.ids), (1.0, *said.places))
-            (grounded,) = read(*opened, self._vocabulary).groundings
+            for _ in generate_tokens(self._runner, self._vocabulary, state, decoding):
+                yield _draft_of(tokens + len(decoding.best.ids), Answer(ask.text, found))
+            generated = decoding.best
+            tokens += len(generated.ids)
+            ids = (self._vocabulary.object_open, *generated.ids)
+            probabilities = (1.0, *generated.location_probabilities)
+            (grounded,) = answer_from_ids(ids, probabilities, self._vocabulary).groundings
             found = (*found, PhraseGrounding(phrase, span, grounded.boxes))
-        yield _plain_draft(tokens, Answer(ask.text, found), Finish.END)
-
-    def _question(self, ask: Ask, past: Transcript | None) -> _Question:
-        """
-        :raises BadExpression: when a text cannot be used, or it is all too long.
-        """
-        ask = cleaned(ask, self._limits)
-        self._check_words(ask)
-        before: tuple[int, ...] = ()
-        if past is not None:
-            before = (*past.ids, *self._end_of_sentence(past.ids[-1]))
-        asked = prompts.questions(self._vocabulary, ask, self._latents, begin=past is None)
-        sequences = tuple((*before, *ids) for ids in asked)
-        least = _BOX if ask.task is Task.GROUND_CAPTION else 1
-        if 0 < ask.max_tokens < least:
-            raise BadExpression(f'A box has {_BOX} tokens; max_tokens must not be less.')
-        longest = max(map(len, sequences))
-        limit = min(self._positions, self._runner.room + self._prefix_length(sequences[0]))
-        wanted = ask.max_tokens or min(USUAL_TOKENS, max(limit - longest, least))
-        if longest + wanted > limit:
-            raise BadExpression(
-                f'The question has {longest} tokens, images and conversation counted, and the '
-                f'answer may have {wanted}; together at most {limit} are possible.'
-            )
-        return _Question(ask, sequences, wanted, len(before))
-
-    def _end_of_sentence(self, last: int) -> tuple[int, ...]:
-        """A full stop behind an answer that was left without one, where the vocabulary has it."""
-        stop = self._vocabulary.full_stop
-        is_word = self._vocabulary.is_text(last) and self._vocabulary.words(last)[-1:].isalnum()
-        return (stop,) if stop is not None and is_word else ()
-
-    def _check_words(self, ask: Ask) -> None:
-        layout = prompts.LAYOUTS[ask.task]
-        texts = [ask.text or layout.usual or '', layout.words.replace('{text}', '')]
-        texts += [region.phrase for region in ask.regions]
-        texts += [example.text for example in ask.examples]
-        unknown = dict.fromkeys(
-            word for text in texts for word in self._vocabulary.unknown_words(text)
-        )
-        if unknown:
-            words = ', '.join(map(quoted, unknown))
-            raise BadExpression(f'The model does not know {words}; use other words.')
-
-    def _prefix_length(self, sequence: Sequence[int]) -> int:
-        length = len(self._image_prefix)
-        return length if tuple(sequence[:length]) == self._image_prefix else 0
-
-    def _prefix(self, seen: Seen) -> Past:
-        if seen.prefix is None:
-            ids = np.array([self._image_prefix])
-            hidden, values = self._runner.prefill(
-                ids, np.array([ids.shape[1]]), images=[seen.embeds]
-            )
-            seen.prefix = Past(values, ids.shape[1], hidden)
-        return seen.prefix
+        yield _draft_of(tokens, Answer(ask.text, found), Finish.END)
 
     def _read(
-        self,
-        sequence: tuple[int, ...],
-        images: Sequence[Seen],
-        past: Past | None,
-        most: int,
-        silent: Draft,
-    ) -> Generator[Draft, None, Past]:
+        self, prompt: _Prompt, max_new_tokens: int, draft: Draft
+    ) -> Generator[Draft, None, SequenceState]:
         """Read what has not been read yet, piece by piece.
 
-        :param silent: what there is to show after each piece.
+        :param draft: yielded after each piece.
         """
+        sequence, state = prompt.ids, prompt.read_before
         prefix = None
-        if past is None and self._prefix_length(sequence):
-            past = prefix = self._prefix(images[0])
-            yield silent
-        here = past.tokens if past is not None else 0
-        shown = sequence[:here].count(self._vocabulary.image_open)
-        for piece in self._pieces(sequence[here:]):
+        if state is None and self._prefix.length_in(sequence):
+            state = prefix = self._prefix.read(prompt.images[0])
+            yield draft
+        position = state.tokens if state is not None else 0
+        image_index = sequence[:position].count(self._vocabulary.image_open)
+        for piece in self._pieces(sequence[position:]):
             count = piece.count(self._vocabulary.image_open)
-            values = None if past is None else past.values
-            hidden, values = self._runner.prefill(
+            images = prompt.images[image_index : image_index + count]
+            kv_cache = None if state is None else state.kv_cache
+            hidden, kv_cache = self._runner.prefill(
                 np.array([piece]),
                 np.array([len(piece)]),
-                prefix=values if past is prefix else None,
-                past=None if past is prefix else values,
-                images=[seen.embeds for seen in images[shown : shown + count]],
-                room=len(sequence) - here - len(piece) + most,
+                prefix=kv_cache if state is prefix else None,
+                past=None if state is prefix else kv_cache,
+                images=[image.embeddings for image in images],
+                reserve=len(sequence) - position - len(piece) + max_new_tokens,
             )
-            here, shown = here + len(piece), shown + count
-            past = Past(values, here, hidden)
-            yield silent
-        if past is None:
+            position, image_index = position + len(piece), image_index + count
+            state = SequenceState(kv_cache, position, hidden)
+            yield draft
+        if state is None:
             raise ValueError('an empty sequence cannot be continued')
-        return past
+        return state
 
     def _pieces(self, ids: Sequence[int]) -> list[list[int]]:
-        """Parts that the runner can read at once, and none of which cuts an image."""
-        whole = self._latents + 2
+        """Split ids into parts that the runner can read at once; an image is never cut."""
         parts: list[list[int]] = []
-        place = 0
-        while place < len(ids):
-            size = whole if ids[place] == self._vocabulary.image_open else 1
+        index = 0
+        while index < len(ids):
+            size = self._image_tokens if ids[index] == self._vocabulary.image_open else 1
             if not parts or len(parts[-1]) + size > self._runner.chunk:
                 parts.append([])
-            parts[-1] += ids[place : place + size]
-            place += size
+            parts[-1] += ids[index : index + size]
+            index += size
         return parts
 
     def _draft(
         self,
-        sequence: tuple[int, ...],
-        images: Sequence[Seen],
-        said: Said,
-        past: Past | None,
+        prompt: _Prompt,
+        generated: GeneratedTokens,
+        state: SequenceState | None,
         finish: Finish = Finish.NONE,
     ) -> Draft:
+        ids, probabilities = generated.ids, generated.location_probabilities
         return Draft(
-            len(said.ids),
+            len(ids),
             finish,
-            lambda: read(said.ids, said.places, self._vocabulary),
-            lambda: self._transcript(sequence, images, said, past),
+            lambda: answer_from_ids(ids, probabilities, self._vocabulary),
+            lambda: self._transcript(prompt, ids, state),
         )
 
     def _transcript(
-        self, sequence: tuple[int, ...], images: Sequence[Seen], said: Said, past: Past | None
+        self, prompt: _Prompt, generated: tuple[int, ...], state: SequenceState | None
     ) -> Transcript:
-        ids = said.ids
-        if ids and ids[-1] in self._stops:
+        ids = generated
+        if ids and ids[-1] in self._stop_ids:
             ids = ids[:-1]
-        full = (*sequence, *ids[: self._grammar.open_object(ids)])
-        embeds = tuple(seen.embeds for seen in images)
+        full = (*prompt.ids, *ids[: self._constraints.open_object(ids)])
+        embeddings = tuple(image.embeddings for image in prompt.images)
         # What was cut off may have been read already.
-        if past is None or past.tokens > len(full):
-            return Transcript(full, embeds)
-        prefixes = [seen.prefix.values.nbytes for seen in images[:1] if seen.prefix]
-        return Transcript(full, embeds, _Kept(past), past.values.nbytes + sum(prefixes))
+        if state is None or state.tokens > len(full):
+            return Transcript(full, embeddings)
+        prefixes = [image.prefix.kv_cache.nbytes for image in prompt.images[:1] if image.prefix]
+        nbytes = state.kv_cache.nbytes + sum(prefixes)
+        return Transcript(full, embeddings, _SingleUse(state), nbytes)
 
 
-def grow(runner: Runner, vocabulary: Vocabulary, past: Past, decoding: Decoding) -> Iterator[Past]:
-    """Token after token behind a prompt, one for each step, until `decoding` has an answer.
+def generate_tokens(
+    runner: Runner, vocabulary: Vocabulary, state: SequenceState, decoding: Decoding
+) -> Iterator[SequenceState]:
+    """Generate token after token behind a prompt, one in each step, until `decoding` ends.
 
-    :return: what was read when the newest tokens were chosen: all but these.
+    :return: the state when the newest tokens were chosen: all but these are read.
     :raises EngineError: when the network gives something that is not a number.
     """
-    values, hidden, tokens, rows = past.values, past.hidden, past.tokens, 1
+    kv_cache, hidden, tokens, rows = state.kv_cache, state.hidden, state.tokens, 1
     while True:
         logits = runner.logits(hidden, 0, vocabulary.size)
-        if not np.isfinite(logits).all():
-            raise EngineError(
-                f'{runner.name} gave scores that are not numbers; check it with '
-                '`kosmos_ros engine verify`'
-            )
+        check_logits(logits, runner.name)
         order = decoding.advance(logits)
-        yield Past(values, tokens, hidden)
+        yield SequenceState(kv_cache, tokens, hidden)
         if decoding.finish is not Finish.NONE:
             return
         if order.tolist() != list(range(rows)):
-            values, rows = values.select(order), len(order)
-        hidden, values = runner.decode(decoding.tokens, values)
+            kv_cache, rows = kv_cache.select(order), len(order)
+        hidden, kv_cache = runner.decode(decoding.tokens, kv_cache)
         tokens += 1
 
 
-def _plain_draft(tokens: int, answer: Answer, finish: Finish = Finish.NONE) -> Draft:
+def _draft_of(tokens: int, answer: Answer, finish: Finish = Finish.NONE) -> Draft:
     return Draft(tokens, finish, lambda: answer, _no_transcript)
 
 

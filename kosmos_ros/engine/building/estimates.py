@@ -1,8 +1,10 @@
-"""What a build will need, computed before it starts; what this machine has."""
+"""What a build will need, estimated before it starts, and what this machine has."""
 
 from dataclasses import dataclass
 from pathlib import Path
 import shutil
+
+import psutil
 
 from kosmos_ros.engine.directory.recipe import Recipe
 from kosmos_ros.errors import EngineError
@@ -11,11 +13,10 @@ from kosmos_ros.model.config import Kosmos2Config
 _BYTES = {'fp32': 4, 'fp16': 2, 'bf16': 2}
 # For the interpreter, torch, graphs and activations.
 _BESIDE = 1_500_000_000
-_MEMORY_FILE = Path('/proc/meminfo')
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class Estimates:
     """Bytes.
 
     :param parameters: numbers in the model, not bytes.
@@ -36,8 +37,8 @@ class Sizes:
     plan_memory: int
 
     @classmethod
-    def of(cls, config: Kosmos2Config, recipe: Recipe) -> 'Sizes':
-        """Estimate."""
+    def of(cls, config: Kosmos2Config, recipe: Recipe) -> 'Estimates':
+        """Estimate the sizes of a model built by a recipe."""
         text, vision = config.text, config.vision
         width, ffn = text.embed_dim, text.ffn_dim
         embedding = text.vocab_size * width
@@ -61,7 +62,8 @@ class Sizes:
 
 
 def check_disk(directory: Path, needed: int) -> None:
-    """
+    """Check that a disk has room.
+
     :raises EngineError: when the file system of `directory` has less than this free.
     """
     free = shutil.disk_usage(directory).free
@@ -73,29 +75,25 @@ def check_disk(directory: Path, needed: int) -> None:
 
 
 def check_memory(needed: int, what: str, cure: str) -> None:
-    """
+    """Check that the system has memory.
+
+    :param what: what needs it.
+    :param cure: what to do when there is too little.
     :raises EngineError: when the system could not give this much memory now.
     """
     available = available_memory()
-    if available is not None and available < needed:
+    if available < needed:
         raise EngineError(
             f'{what} takes {gigabytes(needed)} of memory and {gigabytes(available)} are '
             f'available; {cure}'
         )
 
 
-def available_memory() -> int | None:
-    """Bytes that the system could give now, swap space included; None where it does not say."""
-    try:
-        lines = _MEMORY_FILE.read_text(encoding='ascii').splitlines()
-    except OSError:
-        return None
-    kibibytes = {name: int(rest.split()[0]) for name, _, rest in (x.partition(':') for x in lines)}
-    if 'MemAvailable' not in kibibytes:
-        return None
-    return 1024 * (kibibytes['MemAvailable'] + kibibytes.get('SwapFree', 0))
+def available_memory() -> int:
+    """Return the bytes that the system could give now, swap space included."""
+    return int(psutil.virtual_memory().available + psutil.swap_memory().free)
 
 
 def gigabytes(number: int) -> str:
-    """For people."""
+    """Return a number of bytes for people."""
     return f'{number / 1e9:.1f} GB' if number >= 1e8 else f'{number / 1e6:.1f} MB'

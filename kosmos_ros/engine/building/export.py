@@ -1,8 +1,8 @@
 """The network as typed ONNX graphs over the engine's one weight file.  Needs torch and onnx.
 
-A graph holds no weights: every initializer is a place in ``model.safetensors``.  So the graphs are
-small, both key/value tiers and every runner share one copy of the weights, and none has to fit
-into one protobuf file.
+A graph holds no weights: every initializer refers to an offset in ``model.safetensors``.  So the
+graphs are small, both tiers and every runner share one copy of the weights, and no graph exceeds
+what a protobuf file can hold.
 """
 
 from collections.abc import Iterator
@@ -19,10 +19,11 @@ from onnxscript import optimizer
 import torch
 from torch import Tensor, nn
 
-from kosmos_ros.engine.building.weight_offsets import Places, place, places_in
-from kosmos_ros.engine.directory.file_names import VISION_GRAPH, WEIGHTS_FILE, decoder_graph
+from kosmos_ros.engine.building.weight_offsets import WeightOffsets, bind_weight, weight_offsets
+from kosmos_ros.engine.directory.directory import VISION_GRAPH, WEIGHTS_FILE, decoder_graph
 from kosmos_ros.engine.directory.recipe import Recipe
-from kosmos_ros.engine.tensorrt.operators import ATTENTION, PRODUCTS, TIERS, Tier, check_graph
+from kosmos_ros.engine.tensorrt.operators import check_graph
+from kosmos_ros.engine.tensorrt.tiers import FUSED, MATMUL, TIERS, Tier
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.network.kosmos2 import Attention, Kosmos2, Pair, appended_attention
@@ -30,7 +31,7 @@ from kosmos_ros.model.network.layers import Norm
 from kosmos_ros.model.network.weights import DTYPES
 
 # 18 is the oldest with all that is needed; with int8, the oldest whose scales may have 16 bits.
-_OPSETS = {PRODUCTS.name: 18, ATTENTION.name: 24}
+_OPSETS = {MATMUL.name: 18, FUSED.name: 24}
 _OPSET_OF_INT8 = 19
 
 
@@ -48,21 +49,21 @@ def export_graphs(config: Kosmos2Config, recipe: Recipe, directory: Path) -> Non
             f'PyTorch {torch.__version__} cannot export these graphs; install 2.8 or newer, or '
             'make the engine on another machine and copy it'
         )
-    network = _hollow(config, DTYPES[recipe.activations])
+    network = _without_weights(config, DTYPES[recipe.activations])
     if recipe.runner == 'tensorrt':
         for module in network.modules():
             if isinstance(module, Norm):
                 module.__class__ = _WrittenOutNorm
-    places = places_in(directory / WEIGHTS_FILE)
+    offsets = weight_offsets(directory / WEIGHTS_FILE)
     with _quiet_exporter():
-        _export_vision(network, places, directory / VISION_GRAPH)
+        _export_vision(network, offsets, directory / VISION_GRAPH)
         # To ONNX Runtime on a CPU both are the same, so it has the one without copies.
-        for tier in TIERS if recipe.runner == 'tensorrt' else (PRODUCTS,):
-            _export_decoder(network, recipe, tier, places, directory / decoder_graph(tier.name))
+        for tier in TIERS if recipe.runner == 'tensorrt' else (MATMUL,):
+            _export_decoder(network, recipe, tier, offsets, directory / decoder_graph(tier.name))
 
 
-def _hollow(config: Kosmos2Config, dtype: torch.dtype) -> Kosmos2:
-    """The network with weights that take no memory: the graphs only name them."""
+def _without_weights(config: Kosmos2Config, dtype: torch.dtype) -> Kosmos2:
+    """Return the network with weights that take no memory: the graphs only name them."""
     with torch.device('meta'):
         network = Kosmos2(config)
     zero = torch.zeros((), dtype=dtype)
@@ -72,7 +73,7 @@ def _hollow(config: Kosmos2Config, dtype: torch.dtype) -> Kosmos2:
 
 
 class _WrittenOutNorm(Norm):
-    """The same by elementary operators.  TensorRT 10.3 to 10.5 set the precision of every
+    """LayerNorm in elementary operators.  TensorRT 10.3 to 10.5 set the precision of every
     LayerNormalization, which their strongly typed networks refuse (importer and NvInfer.h of
     10.3).  Not with a division: ONNX Runtime would take that for a LayerNormalization again, and
     make one of two types of it.
@@ -95,8 +96,10 @@ class _Vision(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """The decoder as runners see it: what comes out are the hidden state of each row's last token,
-    and the new tokens' keys and values, which the runner writes into its cache.
+    """The decoder as runners see it.
+
+    Its outputs are the hidden state of each row's last token, and the new tokens' keys and values,
+    which the runner writes into its cache.
     """
 
     def __init__(self, network: Kosmos2, attend: Attention) -> None:
@@ -112,7 +115,7 @@ class _Decoder(nn.Module):
         prefix: list[Pair],
         cache: list[Pair],
     ) -> tuple[Tensor, list[Pair]]:
-        # Nothing is written into the cache here, so nobody asks from where on.
+        # Nothing is written into the cache here, so where new tokens begin does not matter.
         start = last
         hidden, new = self.network.decoder(embeds, mask, start, prefix, cache, self.attend)
         index = last.unsqueeze(1).unsqueeze(2).expand(-1, 1, hidden.shape[2])
@@ -122,7 +125,7 @@ class _Decoder(nn.Module):
 def _native_attention(
     q: Tensor, new: Pair, mask: Tensor, start: Tensor, prefix: Pair, cache: Pair
 ) -> tuple[Tensor, Pair]:
-    """As ``appended_attention``, by one operator that runtimes have fused kernels for."""
+    """Attend as ``appended_attention`` does, by one operator that has fused kernels."""
     keys, values = (
         torch.cat([shared.expand(q.shape[0], -1, -1, -1), own, fresh], dim=2)
         for shared, own, fresh in zip(prefix, cache, new, strict=True)
@@ -134,21 +137,21 @@ def _native_attention(
         {'scale': 1.0},
         dtype=q.dtype,
         shape=q.shape,
-        version=_OPSETS[ATTENTION.name],
+        version=_OPSETS[FUSED.name],
     )
     return mixed, new
 
 
 _ATTENTION: dict[str, Attention] = {
-    PRODUCTS.name: appended_attention,
-    ATTENTION.name: _native_attention,
+    MATMUL.name: appended_attention,
+    FUSED.name: _native_attention,
 }
 
 
-def _export_vision(network: Kosmos2, places: Places, path: Path) -> None:
+def _export_vision(network: Kosmos2, offsets: WeightOffsets, path: Path) -> None:
     side = network.config.vision.image_size
     # The older tier is a part of the newer one.
-    tier = PRODUCTS
+    tier = MATMUL
     program = torch.onnx.export(
         _Vision(network).eval(),
         (torch.zeros(1, 3, side, side),),
@@ -159,14 +162,14 @@ def _export_vision(network: Kosmos2, places: Places, path: Path) -> None:
         optimize=False,
         verbose=False,
     )
-    _save(program, places, tier, path)
+    _save(program, offsets, tier, path)
 
 
 def _export_decoder(
     network: Kosmos2,
     recipe: Recipe,
     tier: Tier,
-    places: Places,
+    offsets: WeightOffsets,
     path: Path,
 ) -> None:
     text, dtype = network.config.text, network.text_model.lm_head.weight.dtype
@@ -212,7 +215,7 @@ def _export_decoder(
         optimize=False,
         verbose=False,
     )
-    _save(program, places, tier, path)
+    _save(program, offsets, tier, path)
 
 
 def _opset(tier: Tier, recipe: Recipe) -> int:
@@ -222,7 +225,7 @@ def _opset(tier: Tier, recipe: Recipe) -> int:
 
 def _save(
     program: torch.onnx.ONNXProgram | None,
-    places: Places,
+    offsets: WeightOffsets,
     tier: Tier,
     path: Path,
 ) -> None:
@@ -236,7 +239,7 @@ def _save(
     _tidy(program.model)
     for name, weight in weights.items():
         if name in graph.initializers:
-            place(graph, weight, places, name.removeprefix('network.'))
+            bind_weight(graph, weight, offsets, name.removeprefix('network.'))
     for node in graph.all_nodes():
         # The exporter writes where in our source each node comes from: paths of this machine.
         node.metadata_props.clear()
@@ -248,8 +251,8 @@ def _save(
 
 
 def _tidy(model: ir.Model) -> None:
-    """What the exporter leaves to be done, and no more: its own optimiser takes ten times as long
-    for the same graph, looking for patterns that this network does not have.
+    """Run the passes that these graphs need, and no more: the exporter's own optimiser takes ten
+    times as long for the same result.
     """
     optimizer.fold_constants(model)
     for tidy in (
@@ -264,7 +267,7 @@ def _tidy(model: ir.Model) -> None:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """torch's exporter talks about its own insides; errors still come through."""
+    """Silence what torch's exporter logs about itself; errors still come through."""
     loggers = {name: logging.getLogger(name) for name in ('torch.onnx', 'onnx_ir')}
     levels = {name: logger.level for name, logger in loggers.items()}
     for logger in loggers.values():

@@ -1,4 +1,4 @@
-"""Graphs whose weights are places in one safetensors file.  Needs onnx_ir."""
+"""ONNX weights as offsets in one safetensors file.  Needs onnx_ir."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import cast
 
 import onnx_ir as ir
 
-from kosmos_ros.engine.directory.file_names import WEIGHTS_FILE
+from kosmos_ros.engine.directory.directory import WEIGHTS_FILE
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model.network.quantize import SCALE
 
-Places = dict[str, ir.ExternalTensor]
+WeightOffsets = dict[str, ir.ExternalTensor]
 # dtypes of safetensors in ONNX's words.
 _TYPES = {
     'F32': ir.DataType.FLOAT,
@@ -20,18 +20,19 @@ _TYPES = {
 }
 
 
-def places_in(path: Path) -> Places:
-    """Where each tensor of a safetensors file lies: 8 bytes that say how long the header is, the
-    header as JSON, the tensors.
+def weight_offsets(path: Path) -> WeightOffsets:
+    """Return where each tensor of a safetensors file lies.
+
+    The file is 8 bytes with the length of the header, the header as JSON, and the tensors.
     """
     with path.open('rb') as file:
         size = int.from_bytes(file.read(8), 'little')
         header = json.loads(file.read(size))
     header.pop('__metadata__', None)
-    places = {}
+    offsets = {}
     for name, entry in header.items():
         begin, end = entry['data_offsets']
-        places[name] = ir.ExternalTensor(
+        offsets[name] = ir.ExternalTensor(
             path.name,
             8 + size + begin,
             end - begin,
@@ -40,12 +41,12 @@ def places_in(path: Path) -> Places:
             name=name,
             base_dir=str(path.parent),
         )
-    return places
+    return offsets
 
 
-def place(graph: ir.Graph, weight: ir.Value, places: Places, name: str) -> None:
-    """Say where in the weight file an initializer lies; dequantise it if it lies there as int8."""
-    stored = places[name]
+def bind_weight(graph: ir.Graph, weight: ir.Value, offsets: WeightOffsets, name: str) -> None:
+    """Let an initializer refer to the weight file; dequantise it if it is stored as int8."""
+    stored = offsets[name]
     if stored.dtype == weight.dtype:
         weight.const_value = stored
         return
@@ -53,7 +54,7 @@ def place(graph: ir.Graph, weight: ir.Value, places: Places, name: str) -> None:
         raise EngineError(f'{WEIGHTS_FILE} holds {name} as {stored.dtype}, not {weight.dtype}')
     del graph.initializers[cast(str, weight.name)]
     inputs = []
-    for part in (stored, places[name + SCALE]):
+    for part in (stored, offsets[name + SCALE]):
         value = ir.Value(name=part.name, shape=part.shape, type=ir.TensorType(part.dtype))
         value.const_value = part
         graph.initializers.add(value)

@@ -1,7 +1,7 @@
-"""Sealed directories: a JSON file in each that names every other file with size and SHA-256, and
-itself.
+"""Directories whose every byte is checked: a JSON file names all others with size and SHA-256, and
+carries a hash of itself.
 
-Nothing of such a directory reaches a loader before its hash was checked: a compiled engine is
+No file of such a directory reaches a loader before its hash was checked: a compiled engine is
 executable input.
 """
 
@@ -20,14 +20,14 @@ _ADVICE = 'copy or build the engine again'
 
 
 @dataclass(frozen=True, slots=True)
-class FileEntry:
+class FileChecksum:
     """Size and SHA-256 of one file."""
 
     bytes: int
     sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> 'FileEntry':
+    def of(cls, path: Path) -> 'FileChecksum':
         """Describe a file as it is now."""
         return cls(path.stat().st_size, sha256_of(path))
 
@@ -53,7 +53,7 @@ class FileEntry:
             raise EngineFileError(f'{path} cannot be read ({error}); {_ADVICE}') from None
 
     def read(self, path: Path) -> builtins.bytes:
-        """The content of a file, checked as it was read: nobody can exchange it in between.
+        """Return the content of a file, checked as it is read: it cannot be exchanged in between.
 
         :raises EngineFileError: when it is not what it must be.
         """
@@ -67,7 +67,7 @@ class FileEntry:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file of any size, as hexadecimal digits."""
+    """Return the SHA-256 of a file of any size, as hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open('rb') as file:
         while block := file.read(1 << 20):
@@ -75,23 +75,23 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def files_of(directory: Path, leave_out: str) -> dict[str, FileEntry]:
-    """Describe all files that lie in a directory now, but the one that will hold the seal."""
+def checksums_of(directory: Path, leave_out: str) -> dict[str, FileChecksum]:
+    """Describe all files that lie in a directory now, but the one named `leave_out`."""
     return {
-        path.name: FileEntry.of(path)
+        path.name: FileChecksum.of(path)
         for path in sorted(directory.iterdir())
         if path.is_file() and path.name != leave_out
     }
 
 
-def sealed_bytes(fields: Mapping[str, Any]) -> bytes:
-    """Canonical JSON with a hash of its own: not one byte of it can change unseen."""
+def hashed_json(fields: Mapping[str, Any]) -> bytes:
+    """Return canonical JSON with a hash of itself, so that any changed byte is noticed."""
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     return (json.dumps({**fields, 'sha256': digest}, indent=2, sort_keys=True) + '\n').encode()
 
 
-def read_seal(path: Path, reads_format: int) -> dict[str, Any]:
-    """The fields of a file that `sealed_bytes` gave; ``files`` as `FileEntry` by name.
+def read_hashed_json(path: Path, reads_format: int) -> dict[str, Any]:
+    """Read the fields of a file that `hashed_json` wrote; ``files`` as `FileChecksum` by name.
 
     :raises EngineFileError: when it is damaged or of another format.
     """
@@ -109,9 +109,9 @@ def read_seal(path: Path, reads_format: int) -> dict[str, Any]:
         )
     try:
         fields.pop('sha256')
-        if sealed_bytes(fields) != content:
+        if hashed_json(fields) != content:
             raise damaged
-        files = {name: FileEntry(**entry) for name, entry in fields['files'].items()}
+        files = {name: FileChecksum(**entry) for name, entry in fields['files'].items()}
     except (KeyError, AttributeError, TypeError):
         raise damaged from None
     for name in files:

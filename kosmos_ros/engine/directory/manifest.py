@@ -3,10 +3,15 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from kosmos_ros.engine.directory.checksums import FileEntry, files_of, read_seal, sealed_bytes
+from kosmos_ros.engine.directory.checksums import (
+    FileChecksum,
+    checksums_of,
+    hashed_json,
+    read_hashed_json,
+)
 from kosmos_ros.errors import EngineFileError
 
-FORMAT = 3
+FORMAT = 4
 FILE_NAME = 'manifest.json'
 
 
@@ -23,7 +28,7 @@ class Manifest:
     model: str
     # What made the engine: version of kosmos_ros and of the exporter.
     made_by: str
-    files: dict[str, FileEntry]
+    files: dict[str, FileChecksum]
 
     @classmethod
     def of_directory(
@@ -36,12 +41,12 @@ class Manifest:
             precision=precision,
             model=model,
             made_by=made_by,
-            files=files_of(directory, FILE_NAME),
+            files=checksums_of(directory, FILE_NAME),
         )
 
     def write(self, directory: Path) -> None:
         """Put ``manifest.json`` into `directory`."""
-        (directory / FILE_NAME).write_bytes(sealed_bytes({'format': FORMAT, **asdict(self)}))
+        (directory / FILE_NAME).write_bytes(hashed_json({'format': FORMAT, **asdict(self)}))
 
     @classmethod
     def read(cls, directory: Path) -> 'Manifest':
@@ -57,7 +62,7 @@ class Manifest:
                 f'{directory} is not an engine directory: it has no {FILE_NAME}; '
                 'make one from a checkpoint with `kosmos_ros engine build`'
             )
-        fields = read_seal(path, FORMAT)
+        fields = read_hashed_json(path, FORMAT)
         try:
             manifest = cls(**fields)
         except TypeError:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from kosmos_ros.engine.directory.packaged import engines_folder
+from kosmos_ros.engine.directory.packaged import packaged_engines
 from kosmos_ros.errors import EngineFileError
 
 PRECISIONS = {
@@ -51,7 +51,7 @@ class Recipe:
     def from_yaml(cls, path: Path) -> 'Recipe':
         """Read a recipe.
 
-        :raises EngineFileError: naming what is missing or senseless.
+        :raises EngineFileError: naming what is missing or wrong.
         """
         try:
             content = yaml.safe_load(path.read_text(encoding='utf-8'))
@@ -74,7 +74,7 @@ class Recipe:
         return recipe
 
     def write(self, path: Path) -> None:
-        """Write it as YAML."""
+        """Write the recipe as YAML."""
         content = asdict(self)
         content['prefill'] = [list(shape) for shape in self.prefill]
         content['decode'] = [list(shape) for shape in self.decode]
@@ -82,7 +82,7 @@ class Recipe:
         path.write_text(text, encoding='utf-8')
 
     def with_precision(self, precision: str) -> 'Recipe':
-        """The same in another precision.
+        """Return the same recipe in another precision.
 
         :raises EngineFileError: when the recipe's runner does not have it.
         """
@@ -94,8 +94,9 @@ class Recipe:
         return changed
 
     def within(self, positions: int) -> 'Recipe':
-        """The same for a model that has no more positions than these: what no row can fill is cut
-        off.
+        """Return the same recipe for a model with this number of positions.
+
+        Slots that no row could fill are cut off.
 
         :raises EngineFileError: when too little is left.
         """
@@ -120,22 +121,22 @@ class Recipe:
 
     @property
     def chunk(self) -> int:
-        """Tokens of a single row that are read at once at most."""
+        """Most tokens of a single row that are read at once."""
         return max(tokens for rows, tokens, _ in self.prefill if rows == 1)
 
     @property
-    def room(self) -> int:
-        """Slots that a row has at most."""
+    def capacity(self) -> int:
+        """Most slots that a row has."""
         return max(slots for _, _, slots in self.shapes)
 
     @property
     def cached(self) -> int:
-        """Slots of all rows together that the largest shape has."""
+        """Slots of all rows together in the largest shape."""
         return max(rows * slots for rows, _, slots in self.shapes)
 
     @property
     def fresh(self) -> int:
-        """Tokens of all rows together that are read at once at most."""
+        """Most tokens of all rows together that are read at once."""
         return max(rows * tokens for rows, tokens, _ in self.shapes)
 
     @property
@@ -165,20 +166,20 @@ class Recipe:
             raise ValueError('every shape of prefill must have more slots than tokens')
         # Whatever fits no other shape is run by these, row by row.
         tokens = max(tokens for _, tokens, _ in self.prefill)
-        if (1, tokens, self.room) not in self.prefill:
+        if (1, tokens, self.capacity) not in self.prefill:
             raise ValueError(
                 'one shape of prefill must have a single row, the most tokens, and the most slots '
-                f'of prefill and decode: [1, {tokens}, {self.room}]'
+                f'of prefill and decode: [1, {tokens}, {self.capacity}]'
             )
-        if (1, self.room) not in self.decode:
+        if (1, self.capacity) not in self.decode:
             raise ValueError(
                 'one shape of decode must have a single row and the most slots of prefill and '
-                f'decode: [1, {self.room}]'
+                f'decode: [1, {self.capacity}]'
             )
 
 
 def recipe_named(name: str) -> Recipe:
-    """A recipe that comes with the package.
+    """Read a recipe that comes with the package.
 
     :raises EngineFileError: when there is none of that name.
     """
@@ -189,8 +190,8 @@ def recipe_named(name: str) -> Recipe:
 
 
 def recipes() -> dict[str, Path]:
-    """The recipes that come with the package, by name."""
-    return {path.stem: path for path in sorted(engines_folder().glob('*.yaml'))}
+    """Return the paths of the recipes that come with the package, by name."""
+    return {path.stem: path for path in sorted(packaged_engines().glob('*.yaml'))}
 
 
 def _value(name: str, value: Any) -> Any:

@@ -21,8 +21,8 @@ from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.vocabulary import Vocabulary
 
 LEVELS = ('off', 'quick', 'full')
-# Words and tokens after them of the prompts that the reference is asked; of `_DRAWN` random ones
-# those are kept whose answers depend least on rounding.
+# Words of the prompts, and tokens after each; of `_DRAWN` random prompts the one is kept whose
+# answers depend least on rounding.
 _WORDS = (3, 11, 5)
 _STEPS = 3
 # Tokens of a text that needs longer caches than boxes do.
@@ -33,7 +33,7 @@ _SEED = 20
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far a tensor may be from its reference: the least cosine of all rows, and the greatest
+    """How far a tensor may be from its reference: the smallest cosine of all rows, and the largest
     relative difference of their norms.  Cosine alone would miss a lost factor.
     """
 
@@ -52,8 +52,8 @@ TOLERANCES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Golden:
-    """One picture and some prompts, with what the reference makes of them.
+class ReferenceAnswers:
+    """One image and some prompts, with what the reference computes for them.
 
     B prompts, Q tokens, N steps, T tokens of a text, K image tokens, D width, I image side.
     """
@@ -74,14 +74,15 @@ class Golden:
     text_hidden: Floats  # [1,D]
 
     def write(self, path: Path) -> None:
-        """Store it."""
+        """Write the answers to a file."""
         save_file(asdict(self), path)
         # safetensors gives it to its owner only; an installed engine is for all users.
         path.chmod(0o644)
 
     @classmethod
-    def read(cls, path: Path) -> 'Golden':
-        """
+    def read(cls, path: Path) -> 'ReferenceAnswers':
+        """Read answers.
+
         :raises EngineFileError: when the file is not what `write` wrote.
         """
         try:
@@ -92,11 +93,13 @@ class Golden:
             raise EngineFileError(f'{path} holds no reference answers: {reason}') from None
 
 
-def ask_reference(reference: Runner, vocabulary: Vocabulary, config: Kosmos2Config) -> Golden:
-    """Draw a picture and prompts, always the same ones, and store the reference's answers."""
+def compute_reference(
+    reference: Runner, vocabulary: Vocabulary, config: Kosmos2Config
+) -> ReferenceAnswers:
+    """Make an image and prompts, always the same ones, and compute the reference's answers."""
     rng = np.random.default_rng(_SEED)
     side = config.vision.image_size
-    # Waves and noise: no picture of anything, but neither flat nor only noise.
+    # Waves and noise: an image of nothing, but neither flat nor only noise.
     wave = np.sin(np.linspace(0, 9, side))
     noise = rng.normal(0, 0.5, (1, 3, side, side))
     pixels = (wave[:, None] * wave + noise).astype(np.float32)
@@ -121,7 +124,7 @@ def ask_reference(reference: Runner, vocabulary: Vocabulary, config: Kosmos2Conf
     longest = min(_TEXT, config.text.max_position_embeddings - image_ids.shape[1])
     text = rng.integers(vocabulary.first_piece, vocabulary.mask, (1, longest))
     text_hidden, _ = reference.prefill(text, _lengths(text), prefix=prefix)
-    return Golden(
+    return ReferenceAnswers(
         pixels=pixels,
         embeds=reference.fetch(embeds),
         image_ids=image_ids,
@@ -139,31 +142,35 @@ def ask_reference(reference: Runner, vocabulary: Vocabulary, config: Kosmos2Conf
     )
 
 
-def self_check(runner: Runner, golden: Golden, level: str, precision: str) -> Iterator[str]:
-    """Ask a runner what the reference was asked; one line of report for each stage.
+def self_check(
+    runner: Runner, reference: ReferenceAnswers, level: str, precision: str
+) -> Iterator[str]:
+    """Give a runner the prompts of the reference and compare; yield a line for each stage.
 
     :param level: 'quick' asks one prompt for one box; 'full' all of them at once, for more
         tokens, and reads a text in pieces.
     :raises SelfCheckFailed: naming the first stage that is off, and by how much.
     """
     tolerance = TOLERANCES[precision]
-    rows, steps = (1, 1) if level == 'quick' else golden.ids.shape[:1] + golden.step_ids.shape[:1]
-    embeds = runner.vision(golden.pixels)
-    yield _compare('vision', runner.fetch(embeds)[0], golden.embeds[0], tolerance)
-    ids = golden.image_ids
+    rows, steps = (
+        (1, 1) if level == 'quick' else reference.ids.shape[:1] + reference.step_ids.shape[:1]
+    )
+    embeds = runner.vision(reference.pixels)
+    yield _compare('vision', runner.fetch(embeds)[0], reference.embeds[0], tolerance)
+    ids = reference.image_ids
     hidden, prefix = runner.prefill(ids, _lengths(ids), images=[embeds])
-    yield _compare('prefill of the image', runner.fetch(hidden), golden.image_hidden, tolerance)
-    lengths = golden.lengths[:rows]
+    yield _compare('prefill of the image', runner.fetch(hidden), reference.image_hidden, tolerance)
+    lengths = reference.lengths[:rows]
     found = _ask(
         runner,
         prefix,
-        golden.ids[:rows, : lengths.max()],
+        reference.ids[:rows, : lengths.max()],
         lengths,
-        golden.step_ids[:steps, :rows],
-        int(golden.first_location),
+        reference.step_ids[:steps, :rows],
+        int(reference.first_location),
     )
-    wanted_hidden = [golden.hidden, *golden.step_hidden]
-    wanted_logits = [golden.logits, *golden.step_logits]
+    wanted_hidden = [reference.hidden, *reference.step_hidden]
+    wanted_logits = [reference.logits, *reference.step_logits]
     for index in range(steps + 1):
         stage = f'decode {index}' if index else 'prefill of prompts'
         report = _compare(stage, found.hidden[index], wanted_hidden[index][:rows], tolerance)
@@ -175,12 +182,12 @@ def self_check(runner: Runner, golden: Golden, level: str, precision: str) -> It
             )
         yield report
     if level == 'full':
-        found_hidden = _read_in_pieces(runner, prefix, golden.text_ids)
-        yield _compare('text in pieces', found_hidden, golden.text_hidden, tolerance)
+        found_hidden = _read_in_pieces(runner, prefix, reference.text_ids)
+        yield _compare('text in pieces', found_hidden, reference.text_hidden, tolerance)
 
 
 def _read_in_pieces(runner: Runner, prefix: KeyValues, ids: Tokens) -> Floats:
-    """Hidden state [1,D] of the last token of a text [1,T]."""
+    """Return the hidden state [1,D] of the last token of a text [1,T]."""
     piece = min(runner.chunk, ids.shape[1] // 2)
     hidden, past = runner.prefill(ids[:, :piece], np.array([piece]), prefix=prefix)
     for begin in range(piece, ids.shape[1], piece):
@@ -207,8 +214,8 @@ def _ask(
     step_ids: Tokens,
     first: int,
 ) -> _Answers:
-    """Prompts [B,Q] in one prefill, then step by step the tokens [N,B]."""
-    hidden, past = runner.prefill(ids, lengths, prefix=prefix, room=len(step_ids))
+    """Read prompts [B,Q] in one prefill, then the tokens [N,B] step by step."""
+    hidden, past = runner.prefill(ids, lengths, prefix=prefix, reserve=len(step_ids))
     answers = _Answers([], [])
     for step in (None, *step_ids):
         if step is not None:
@@ -219,7 +226,11 @@ def _ask(
 
 
 def _compare(stage: str, found: Floats, wanted: Floats, tolerance: Tolerance) -> str:
-    """Rows [n,d]."""
+    """Compare rows [n,d].
+
+    :return: a line for people.
+    :raises SelfCheckFailed: when they differ by more than the tolerance.
+    """
     if not np.isfinite(found).all():
         raise SelfCheckFailed(f'self-check: {stage} gave values that are not numbers')
     found, wanted = found.astype(np.float64), wanted.astype(np.float64)

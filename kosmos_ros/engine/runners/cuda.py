@@ -1,6 +1,6 @@
 """A GPU as the static loop sees it: memory, one stream, captured graphs.  Needs torch.
 
-This is the edge of the hardware: everything behind it runs on any machine.
+This is the edge of the hardware: the rest of the static loop runs on any machine.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +14,10 @@ from kosmos_ros.errors import RunnerUnavailable
 
 
 @contextmanager
-def memory_of_gpu() -> Iterator[None]:
-    """
-    :raises RunnerUnavailable: when what is done within it needs more memory than the GPU has left.
+def enough_gpu_memory() -> Iterator[None]:
+    """Turn torch's out-of-memory error into one that lets the next backend be tried.
+
+    :raises RunnerUnavailable: when the block needs more memory than the GPU has left.
     """
     try:
         yield
@@ -37,21 +38,22 @@ class Device(Protocol):
         """Handle of the stream, never the default stream's 0."""
 
     def active(self) -> AbstractContextManager[None]:
-        """Within it, torch's work goes to the stream."""
+        """Return a context within which torch's work goes to the stream."""
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Memory with any content, beginning at a multiple of 256 bytes."""
+        """Return uninitialised memory that begins at a multiple of 256 bytes."""
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Record work, which ran before, without doing it; the result does it, every time."""
+        """Record work that has run before, without running it; the result runs it."""
 
 
 class CudaDevice:
     """The GPU that torch would use."""
 
     def __init__(self, graphs: bool = True) -> None:
-        """
-        :param graphs: False launches all work anew each time, for comparison.
+        """Use the current device.
+
+        :param graphs: False launches all work directly each time, for comparison.
         """
         self.torch_device = torch.device('cuda', torch.cuda.current_device())
         self._stream = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]

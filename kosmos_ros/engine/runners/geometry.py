@@ -1,6 +1,4 @@
-"""How tokens lie in caches: shared by all runners, so that masks and positions cannot differ
-between them.
-"""
+"""Masks, positions and slots of tokens in caches: the same for all runners."""
 
 from collections.abc import Iterator
 
@@ -10,19 +8,19 @@ import numpy.typing as npt
 from kosmos_ros.engine.base import Tokens
 from kosmos_ros.errors import EngineError
 
-# Where shapes are free: tokens that one prefill reads at most, since others wait for its end, and
-# slots that a cache without room for one more token gets at once.
+# Where shapes are free: the most tokens that one prefill reads, since other work waits for its
+# end, and the slots by which a full cache grows.
 CHUNK = 256
 GROWTH = 64
-# Rows of the head that are wanted at once as float32.
+# Rows of the head that are converted to float32 at once.
 _HEAD_ROWS = 8192
 
 
-def visible(
+def attention_mask(
     start: Tokens, new: int, shared: int, slots: int, prefix: int | None = None
 ) -> npt.NDArray[np.bool_]:
-    """What each new token may look at: the whole prefix, its own row's past, and of the new tokens
-    those up to itself.
+    """Return which slots each new token attends to: the whole prefix, its own row's past, and the
+    new tokens up to itself.
 
     Slots from `start` on hold padding or old tokens; they are hidden until they are overwritten.
 
@@ -42,21 +40,22 @@ def visible(
 
 
 def positions(start: Tokens, new: int, shared: int) -> Tokens:
-    """Place of each new token in its sequence, first 0: int64[B,Q]."""
+    """Return the position of each new token in its sequence, from 0: int64[B,Q]."""
     return shared + start[:, None] + np.arange(new)
 
 
 def image_slots(ids: Tokens, image_token: int, latents: int) -> Tokens:
-    """Where in a single row [1,Q] the image embeddings go: the `latents` places behind each
-    ``<image>``.
+    """Return the indices in a single row [1,Q] that image embeddings replace: the `latents` ids
+    after each ``<image>``.
     """
     begins = np.nonzero(ids[0] == image_token)[0] + 1
     return (begins[:, None] + np.arange(latents)).ravel()
 
 
-def check_places(start: Tokens, new: int, shared: int, most: int) -> None:
-    """
-    :raises EngineError: when the new tokens, see `visible`, have no places among `most`.
+def check_positions(start: Tokens, new: int, shared: int, most: int) -> None:
+    """Check that a model of `most` positions has one for each new token; see `attention_mask`.
+
+    :raises EngineError: when it has not.
     """
     needed = shared + int(start.max(initial=0)) + new
     if needed > most:
@@ -64,8 +63,9 @@ def check_places(start: Tokens, new: int, shared: int, most: int) -> None:
 
 
 def head_rows(first: int, last: int) -> Iterator[slice]:
-    """Rows first..last-1 of the head, in pieces: the whole of it in float32 may be larger than all
-    other memory that a step needs.
+    """Yield rows first..last-1 of the head in pieces.
+
+    The whole head in float32 may be larger than all other memory that a step needs.
     """
     for begin in range(first, last, _HEAD_ROWS):
         yield slice(begin, min(begin + _HEAD_ROWS, last))

@@ -1,8 +1,8 @@
-"""The memory in which a static loop keeps keys and values.  Needs torch.
+"""The memory in which the static loop keeps keys and values.  Needs torch.
 
-Compiled work has fixed addresses, so there is one memory for the tokens of all rows and one for
-the prefix that they share, and whatever is worked on is brought there.  A step leaves that as it
-is: new keys and values come out beside it, and are written into it afterwards.
+Compiled work has fixed addresses.  So there is one memory for the tokens of all rows and one for
+the prefix that they share, and the keys and values that a step needs are copied there first.  The
+step does not change them: new keys and values come out beside them, and are written afterwards.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from kosmos_ros.errors import EngineError
 
 
 class StaticKeyValues:
-    """Keys and values of some rows: in the arena until somebody else needs that, then in memory of
+    """Keys and values of some rows: in the arena until another step needs it, then in memory of
     their own.
     """
 
@@ -34,7 +34,7 @@ class StaticKeyValues:
 
     @property
     def nbytes(self) -> int:
-        """See `KeyValues.nbytes`: of what is filled, wherever that lies."""
+        """See `KeyValues.nbytes`: of the filled slots, in the arena or outside."""
         return self.tensor[..., : self.filled, :].nbytes
 
     @property
@@ -48,38 +48,38 @@ class StaticKeyValues:
         return int(self.prefix.lengths[0]) if self.prefix else 0
 
 
-class Arena:
+class KVArena:
     """The cache that steps read, what they give, and the prefix: one memory for all shapes."""
 
     def __init__(
         self, empty: Callable[[int, int], Tensor], cached: int, fresh: int, prefix: int
     ) -> None:
-        """Reserve memory.
+        """Reserve the memory.
 
-        :param empty: gives [L,2,rows,H,slots,C] on the device.
-        :param cached: slots that all rows together have at most.
-        :param fresh: new tokens that all rows together have at most.
+        :param empty: returns uninitialised [L,2,rows,H,slots,C] on the device.
+        :param cached: most slots that all rows together have.
+        :param fresh: most new tokens that all rows together have.
         """
-        # Nothing but numbers, also where nothing was written yet: see `forget`.
+        # Finite numbers also where nothing was written yet: see `clear`.
         self.prefix = empty(1, prefix).zero_()  # [L,2,1,H,P,C]
         self._cache = empty(1, cached).zero_()
         # A multiple, for the addresses of its layers.
         self._fresh = empty(1, -(-fresh // 8) * 8)
         self._prefix_of: weakref.ref[StaticKeyValues] | None = None
         self._resident: weakref.ref[StaticKeyValues] | None = None
-        # Rows and slots as which the cache is in use.
+        # Rows and slots as which the cache is in use now.
         self._shape = (0, 0)
 
     def past(self, rows: int, slots: int) -> Tensor:
-        """The cache as one of some rows [L,2,rows,H,slots,C]."""
+        """Return the cache viewed as [L,2,rows,H,slots,C]."""
         return _beginning(self._cache, rows, slots)
 
     def fresh(self, rows: int, tokens: int) -> Tensor:
-        """Where a step leaves keys and values of new tokens: [L,2,rows,H,tokens,C]."""
+        """Return where a step writes keys and values of new tokens, [L,2,rows,H,tokens,C]."""
         return _beginning(self._fresh, rows, tokens)
 
     def load(self, past: StaticKeyValues, rows: int, slots: int) -> None:
-        """Bring `past`, and its prefix, to where a step of this shape finds them.
+        """Copy `past`, and its prefix, to where a step of this shape reads them.
 
         :raises EngineError: when the prefix is too long.
         """
@@ -88,31 +88,31 @@ class Arena:
         resident = self._resident() if self._resident is not None else None
         if resident is past and self._shape == (rows, slots):
             return
-        self.move_out()
+        self.evict()
         self._shape = (rows, slots)
         filled = past.filled
         if filled:
             own = self.past(rows, slots)[:, :, : len(past.lengths)]
             own[..., :filled, :] = past.tensor[..., :filled, :]
 
-    def keep(self, past: StaticKeyValues) -> None:
-        """This is what lies in the cache now."""
+    def set_resident(self, past: StaticKeyValues) -> None:
+        """Note whose keys and values lie in the cache now."""
         self._resident = weakref.ref(past)
 
-    def move_out(self) -> None:
-        """Whoever's keys and values lie in the cache gets memory for them."""
+    def evict(self) -> None:
+        """Move the keys and values that lie in the cache to memory of their own."""
         resident = self._resident() if self._resident is not None else None
         if resident is not None:
             resident.tensor = resident.tensor[..., : resident.filled, :].clone()
         self._resident = None
 
-    def forget(self) -> None:
-        """Numbers only, again.
+    def clear(self) -> None:
+        """Fill the memory with zeros after a step that gave NaN.
 
-        What is masked has the weight 0, and 0 times NaN is NaN: one bad picture must not spoil
-        what comes after it.
+        A masked slot has the weight 0, and 0 times NaN is NaN: one bad image must not spoil all
+        later ones.
         """
-        self.move_out()
+        self.evict()
         self._prefix_of = None
         self.prefix.zero_()
         self._cache.zero_()
@@ -120,10 +120,10 @@ class Arena:
     def _load_prefix(self, prefix: StaticKeyValues) -> None:
         if self._prefix_of is not None and self._prefix_of() is prefix:
             return
-        filled, room = int(prefix.lengths[0]), self.prefix.shape[-2]
-        if filled > room:
+        filled, capacity = int(prefix.lengths[0]), self.prefix.shape[-2]
+        if filled > capacity:
             raise EngineError(
-                f'the engine has room for {room} shared tokens, not {filled}; build it by a '
+                f'the engine has slots for {capacity} shared tokens, not {filled}; build it by a '
                 'recipe with a longer prefix'
             )
         self.prefix[..., :filled, :] = prefix.tensor[..., :filled, :]
@@ -131,7 +131,7 @@ class Arena:
 
 
 def _beginning(memory: Tensor, rows: int, slots: int) -> Tensor:
-    """Of memory [L,2,1,H,N,C], each layer's first part as [L,2,rows,H,slots,C]."""
+    """Return the first part of each layer of memory [L,2,1,H,N,C] as [L,2,rows,H,slots,C]."""
     layers, _, _, heads, _, width = memory.shape
     shape = (rows, heads, slots, width)
     return memory.flatten(2)[..., : math.prod(shape)].view(layers, 2, *shape)

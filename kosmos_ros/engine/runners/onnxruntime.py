@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: light, no torch, any machine."""
+"""ONNX Runtime on the CPU: light, without torch, on any machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,18 +10,19 @@ import numpy as np
 from safetensors import safe_open
 
 from kosmos_ros.engine.base import Floats, Tokens
-from kosmos_ros.engine.directory.file_names import VISION_GRAPH, WEIGHTS_FILE, decoder_graph
+from kosmos_ros.engine.directory.directory import VISION_GRAPH, WEIGHTS_FILE, decoder_graph
 from kosmos_ros.engine.directory.recipe import Recipe
 from kosmos_ros.engine.runners.geometry import (
     CHUNK,
     GROWTH,
-    check_places,
+    attention_mask,
+    check_positions,
     head_rows,
     image_slots,
     positions,
-    visible,
 )
-from kosmos_ros.engine.runners.runner import KeyValues
+from kosmos_ros.engine.runners.runner import KeyValues, Runner
+from kosmos_ros.engine.tensorrt.tiers import MATMUL
 from kosmos_ros.errors import EngineFileError, RunnerUnavailable
 from kosmos_ros.model.config import EMBEDDING, HEAD, Kosmos2Config
 from kosmos_ros.model.network.positions import sinusoidal_positions
@@ -36,13 +37,15 @@ Arrays = tuple[Floats, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _KeyValues:
+class OnnxRuntimeKeyValues:
+    """Satisfies `KeyValues`."""
+
     own: Arrays
     prefix: Arrays
     lengths: Tokens  # [B], slots of `own` that are filled
     shared: int  # tokens of `prefix`
 
-    def select(self, rows: Tokens) -> '_KeyValues':
+    def select(self, rows: Tokens) -> 'OnnxRuntimeKeyValues':
         own = tuple(array[rows] for array in self.own)
         return replace(self, own=own, lengths=self.lengths[rows])
 
@@ -50,23 +53,21 @@ class _KeyValues:
     def nbytes(self) -> int:
         return sum(array.nbytes for array in self.own)
 
-    def has_room(self, new: int) -> bool:
+    def has_capacity(self, new: int) -> bool:
         slots: int = self.own[0].shape[2]
         return int(self.lengths.max(initial=0)) + new <= slots
 
-    def with_room(self, new: int) -> '_KeyValues':
-        """The same with slots for so many more tokens, at least."""
-        if self.has_room(new):
+    def with_capacity(self, new: int) -> 'OnnxRuntimeKeyValues':
+        """Return the same with slots for at least `new` more tokens."""
+        if self.has_capacity(new):
             return self
         more = int(self.lengths.max(initial=0)) + new - self.own[0].shape[2]
         padding = ((0, 0), (0, 0), (0, more), (0, 0))
         return replace(self, own=tuple(np.pad(array, padding) for array in self.own))
 
 
-class OnnxRuntimeRunner:
-    """Runs ``vision.onnx`` and the decoder's graph with the older operators; embedding and head
-    are NumPy.
-    """
+class OnnxRuntimeRunner(Runner):
+    """Runs ``vision.onnx`` and one of the decoder's graphs; embedding and head are NumPy."""
 
     chunk = CHUNK
 
@@ -76,19 +77,19 @@ class OnnxRuntimeRunner:
         config: Kosmos2Config,
         image_token: int,
         recipe: Recipe,
-        tier: str = 'products',
+        tier: str = MATMUL.name,
     ) -> None:
         """Load a verified engine directory.
 
-        :param image_token: id of ``<image>``; image embeddings go behind it.
-        :param tier: which of the decoder's graphs to run; both give the same.
+        :param image_token: id of ``<image>``; image embeddings follow it.
+        :param tier: of the decoder's graph; both give the same.
         :raises RunnerUnavailable: when the engine's type is not one of ONNX Runtime's CPU.
         :raises EngineFileError: when ONNX Runtime refuses a graph.
         """
         if recipe.activations == 'bf16':
             raise RunnerUnavailable('ONNX Runtime has no bfloat16 on the CPU')
         self.name = f'ONNX Runtime {onnxruntime.__version__}, CPU, {recipe.precision}'
-        self.room = config.text.max_position_embeddings
+        self.capacity = config.text.max_position_embeddings
         self._config = config
         self._image_token = image_token
         self._vision = _session(directory / VISION_GRAPH)
@@ -105,7 +106,7 @@ class OnnxRuntimeRunner:
         names = [f'{index}.{part}' for index in range(text.layers) for part in ('key', 'value')]
         self._prefix_names = [f'prefix.{name}' for name in names]
         self._cache_names = [f'cache.{name}' for name in names]
-        # Graphs for TensorRT have room for so long a prefix, others for any.
+        # Graphs for TensorRT have a prefix of static length, others one of any length.
         length = next(one.shape[2] for one in self._decoder.get_inputs() if '.' in one.name)
         self._static_prefix: int | None = length if isinstance(length, int) else None
 
@@ -122,8 +123,8 @@ class OnnxRuntimeRunner:
         prefix: KeyValues | None = None,
         past: KeyValues | None = None,
         images: Sequence[object] = (),
-        room: int = 0,
-    ) -> tuple[Floats, _KeyValues]:
+        reserve: int = 0,
+    ) -> tuple[Floats, OnnxRuntimeKeyValues]:
         """See `Runner.prefill`.
 
         :raises EngineError: when the model has no positions for so many tokens.
@@ -136,20 +137,20 @@ class OnnxRuntimeRunner:
             slots = image_slots(ids, self._image_token, self._config.latent_query_num)
             tokens[0, slots] = np.concatenate([cast(Floats, image)[0] for image in images])
         if past is None:
-            shared, before = self._as_prefix(cast(_KeyValues | None, prefix))
+            shared, before = self._as_prefix(cast(OnnxRuntimeKeyValues | None, prefix))
             empty = self._empty(len(ids), 0)
-            past = _KeyValues(empty, before, np.zeros_like(lengths), shared)
-        return self._read(tokens, cast(_KeyValues, past), lengths, room)
+            past = OnnxRuntimeKeyValues(empty, before, np.zeros_like(lengths), shared)
+        return self._read(tokens, cast(OnnxRuntimeKeyValues, past), lengths, reserve)
 
-    def decode(self, ids: Tokens, past: KeyValues) -> tuple[Floats, _KeyValues]:
+    def decode(self, ids: Tokens, past: KeyValues) -> tuple[Floats, OnnxRuntimeKeyValues]:
         """See `Runner.decode`.
 
         :raises EngineError: as `prefill`.
         """
-        past = cast(_KeyValues, past)
-        # Once there is no room, there is soon none again.
-        room = 0 if past.has_room(1) else GROWTH
-        return self._read(self._embedding[ids[:, None]], past, np.ones_like(past.lengths), room)
+        past = cast(OnnxRuntimeKeyValues, past)
+        # A cache that was too small once will be again, so it grows by more than one slot.
+        reserve = 0 if past.has_capacity(1) else GROWTH
+        return self._read(self._embedding[ids[:, None]], past, np.ones_like(past.lengths), reserve)
 
     def logits(self, hidden: object, first: int, last: int) -> Floats:
         """See `Runner.logits`."""
@@ -169,12 +170,12 @@ class OnnxRuntimeRunner:
         del self._vision, self._decoder
 
     def _read(
-        self, tokens: Floats, past: _KeyValues, lengths: Tokens, room: int
-    ) -> tuple[Floats, _KeyValues]:
-        """Read tokens [B,Q,D], of which `lengths` [B] are real, behind `past`."""
+        self, tokens: Floats, past: OnnxRuntimeKeyValues, lengths: Tokens, reserve: int
+    ) -> tuple[Floats, OnnxRuntimeKeyValues]:
+        """Read tokens [B,Q,D], of which `lengths` [B] are real, after `past`."""
         new = tokens.shape[1]
-        check_places(past.lengths, new, past.shared, self.room)
-        past = past.with_room(new + room)
+        check_positions(past.lengths, new, past.shared, self.capacity)
+        past = past.with_capacity(new + reserve)
         slots = past.own[0].shape[2]
         where = positions(past.lengths, new, past.shared)
         embeds = tokens.astype(np.float32) * self._scale + self._positions[where]
@@ -182,7 +183,9 @@ class OnnxRuntimeRunner:
             None,
             {
                 'embeds': embeds.astype(tokens.dtype),
-                'mask': visible(past.lengths, new, past.shared, slots, past.prefix[0].shape[2]),
+                'mask': attention_mask(
+                    past.lengths, new, past.shared, slots, past.prefix[0].shape[2]
+                ),
                 'last': lengths - 1,
                 **dict(zip(self._prefix_names, past.prefix, strict=True)),
                 **dict(zip(self._cache_names, past.own, strict=True)),
@@ -193,8 +196,8 @@ class OnnxRuntimeRunner:
             array[rows, :, places] = part.swapaxes(1, 2)
         return cast(Floats, hidden), replace(past, lengths=past.lengths + lengths)
 
-    def _as_prefix(self, past: _KeyValues | None) -> tuple[int, Arrays]:
-        """Tokens, and arrays as the graph wants them."""
+    def _as_prefix(self, past: OnnxRuntimeKeyValues | None) -> tuple[int, Arrays]:
+        """Return the number of tokens, and the arrays that the graph takes."""
         if past is None:
             return 0, self._empty(1, self._static_prefix or 0)
         length = int(past.lengths[0])

@@ -1,6 +1,4 @@
-"""The seam between the decode loops and a backend: three graphs on named buffers of static
-shape.
-"""
+"""The interface between the answering loops and a backend."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,32 +10,29 @@ class KeyValues(Protocol):
     """Keys and values of some rows, in the runner's own memory."""
 
     def select(self, rows: Tokens) -> 'KeyValues':
-        """Rows in this order; a row may be taken several times (int64[n])."""
+        """Return rows in this order, int64[n]; a row may be taken several times."""
 
     @property
     def nbytes(self) -> int:
-        """Memory of the rows' own tokens; that of the prefix not counted."""
+        """Memory of the rows' own tokens; that of the prefix is not counted."""
 
 
 class Runner(Protocol):
-    """Runs one model on one device.  Not thread-safe.  B rows, Q tokens, I image side, V
-    vocabulary.
+    """Runs one model on one device.  Not thread-safe.
+
+    Letters in shapes: B rows, Q tokens, I image side, V vocabulary.
+
+    :param name: backend, its version, device and precision, for people.
+    :param chunk: most tokens of a row that one `prefill` reads.
+    :param capacity: most tokens that a row may have behind the prefix.
     """
 
-    @property
-    def name(self) -> str:
-        """Backend, its version, device and precision, for people."""
-
-    @property
-    def chunk(self) -> int:
-        """Tokens of a row that one `prefill` reads at most."""
-
-    @property
-    def room(self) -> int:
-        """Tokens that a row may have behind the prefix."""
+    name: str
+    chunk: int
+    capacity: int
 
     def vision(self, pixels: Floats) -> object:
-        """Normalised pixels [1,3,I,I] -> image embeddings, in the runner's own memory."""
+        """Return the image embeddings of normalised pixels [1,3,I,I], in the runner's memory."""
 
     def prefill(
         self,
@@ -47,7 +42,7 @@ class Runner(Protocol):
         prefix: KeyValues | None = None,
         past: KeyValues | None = None,
         images: Sequence[object] = (),
-        room: int = 0,
+        reserve: int = 0,
     ) -> tuple[object, KeyValues]:
         """Read prompts.
 
@@ -55,21 +50,21 @@ class Runner(Protocol):
         :param lengths: [B], real tokens of each row.
         :param prefix: a single row whose tokens stand before those of every row, and are shared by
             all.
-        :param past: instead of `prefix`: what each row has read before; it is used up.
-        :param images: what `vision` gave, in the order in which their slots stand in `ids` (one
-            row only).
-        :param room: tokens that `decode` will add later.
-        :return: hidden state of each row's last token, and what was read.
+        :param past: instead of `prefix`: what each row has read before; it is consumed.
+        :param images: embeddings from `vision`, in the order of their slots in `ids` (one row
+            only).
+        :param reserve: tokens that `decode` will add later.
+        :return: hidden state of each row's last token, and the keys and values.
         """
 
     def decode(self, ids: Tokens, past: KeyValues) -> tuple[object, KeyValues]:
-        """Read one more token for each row, ids [B].  `past` is used up."""
+        """Read one more token for each row, ids [B].  `past` is consumed."""
 
     def logits(self, hidden: object, first: int, last: int) -> Floats:
-        """Scores [B, last-first] of the vocabulary rows first..last-1, float32."""
+        """Return logits [B, last-first] of the vocabulary rows first..last-1, float32."""
 
     def fetch(self, value: object) -> Floats:
-        """What `vision` gave, or a hidden state, as float32 on the host; for checks."""
+        """Return image embeddings or a hidden state as float32 on the host, for checks."""
 
     def close(self) -> None:
-        """Give memory and devices back."""
+        """Release memory and devices."""

@@ -1,8 +1,8 @@
 """The loop of all runners on a GPU: static shapes, fixed buffers, captured graphs.  Needs torch.
 
 What runs the network on these buffers is a `Program`: a compiled TensorRT plan, or the PyTorch
-network itself.  Everything else (which shape, what is written where, whose keys and values lie in
-the arena) is here, once.
+network itself.  Everything else is here, once: the choice of a shape, what is written where, and
+whose keys and values lie in the arena.
 
 Letters in shapes: B rows, Q tokens, P prefix slots, S slots of a row's own cache, L layers, H
 heads, C head width, D text width, K latent queries, I image side.
@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from kosmos_ros.engine.base import Floats, Tokens
 from kosmos_ros.engine.directory.recipe import Recipe, Shape
 from kosmos_ros.engine.runners.cuda import Device
-from kosmos_ros.engine.runners.embeddings import Tables
-from kosmos_ros.engine.runners.geometry import head_rows, image_slots, positions, visible
-from kosmos_ros.engine.runners.kv_arena import Arena, StaticKeyValues
-from kosmos_ros.engine.runners.runner import KeyValues
+from kosmos_ros.engine.runners.embeddings import EmbeddingTables
+from kosmos_ros.engine.runners.geometry import attention_mask, head_rows, image_slots, positions
+from kosmos_ros.engine.runners.kv_arena import KVArena, StaticKeyValues
+from kosmos_ros.engine.runners.runner import KeyValues, Runner
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.network.kosmos2 import write_new
@@ -31,7 +31,7 @@ from kosmos_ros.model.network.kosmos2 import write_new
 
 @dataclass(frozen=True, slots=True)
 class Buffers:
-    """Where one shape of the decoder finds its input and leaves its output, for ever."""
+    """The fixed input and output of the decoder in one shape."""
 
     embeds: Tensor  # [B,Q,D]
     mask: Tensor  # bool[B,Q,P+S+Q]
@@ -43,26 +43,26 @@ class Buffers:
 
 
 class Program(Protocol):
-    """The network on fixed buffers.  What `bind_` gives may be called once the buffers are full;
-    it only enqueues work on the device's stream.
+    """The network on fixed buffers.  Functions from `bind_vision` and `bind_decoder` may be called
+    when the buffers are full; they only enqueue work on the device's stream.
+
+    :param name: backend, its version, device and precision, for people.
     """
 
-    @property
-    def name(self) -> str:
-        """Backend, its version, device and precision, for people."""
+    name: str
 
     def bind_vision(self, pixels: Tensor, embeds: Tensor) -> Callable[[], None]:
-        """float32[1,3,I,I] -> [1,K,D]."""
+        """Return one run of the vision tower, float32[1,3,I,I] -> [1,K,D]."""
 
     def bind_decoder(self, shape: Shape, buffers: Buffers) -> Callable[[], None]:
-        """One run of the decoder for a shape of the recipe."""
+        """Return one run of the decoder for a shape of the recipe."""
 
     def close(self) -> None:
-        """Give memory back."""
+        """Release memory."""
 
 
 class _Captured:
-    """Work that is launched as it is the first time, and as one captured graph from then on."""
+    """Work that is launched directly the first time, and as one captured graph from then on."""
 
     def __init__(self, device: Device, work: Callable[[], None]) -> None:
         self._device = device
@@ -85,24 +85,24 @@ class _Step:
     work: Callable[[], None]
 
 
-class StaticRunner:
-    """Satisfies `kosmos_ros.engine.runners.runner.Runner`."""
+class StaticRunner(Runner):
+    """Runs a `Program` in the shapes of a recipe."""
 
     def __init__(
         self,
         program: Program,
         device: Device,
-        tables: Tables,
+        tables: EmbeddingTables,
         config: Kosmos2Config,
         recipe: Recipe,
         image_token: int,
     ) -> None:
         """Reserve all memory that a run needs.
 
-        :param image_token: id of ``<image>``; image embeddings go behind it.
+        :param image_token: id of ``<image>``; image embeddings follow it.
         """
         self.name = program.name
-        self.chunk, self.room = recipe.chunk, recipe.room
+        self.chunk, self.capacity = recipe.chunk, recipe.capacity
         self._program = program
         self._device = device
         self._tables = tables
@@ -114,7 +114,7 @@ class StaticRunner:
             self._pixels = device.empty((1, 3, side, side), torch.float32)
             self._embeds = self._empty(1, config.latent_query_num, config.text.embed_dim)
             self._see = _Captured(device, program.bind_vision(self._pixels, self._embeds))
-            self._arena = Arena(self._cache, recipe.cached, recipe.fresh, recipe.prefix)
+            self._arena = KVArena(self._cache, recipe.cached, recipe.fresh, recipe.prefix)
             self._steps = {shape: self._step(shape) for shape in dict.fromkeys(recipe.shapes)}
 
     @torch.inference_mode()
@@ -134,7 +134,7 @@ class StaticRunner:
         prefix: KeyValues | None = None,
         past: KeyValues | None = None,
         images: Sequence[object] = (),
-        room: int = 0,
+        reserve: int = 0,
     ) -> tuple[Tensor, StaticKeyValues]:
         """See `Runner.prefill`.
 
@@ -153,7 +153,7 @@ class StaticRunner:
                 nothing = self._cache(len(ids), 0)
                 shared = cast(StaticKeyValues | None, prefix)
                 past = StaticKeyValues(nothing, shared, np.zeros_like(lengths))
-            return self._read(tokens, cast(StaticKeyValues, past), lengths, room)
+            return self._read(tokens, cast(StaticKeyValues, past), lengths, reserve)
 
     @torch.inference_mode()
     def decode(self, ids: Tokens, past: KeyValues) -> tuple[Tensor, StaticKeyValues]:
@@ -174,7 +174,7 @@ class StaticRunner:
             scores = [state @ head[rows].float().T for rows in head_rows(first, last)]
             result: Floats = torch.cat(scores, dim=1).cpu().numpy()
             if not np.isfinite(result).all():
-                self._arena.forget()
+                self._arena.clear()
             return result
 
     def fetch(self, value: object) -> Floats:
@@ -187,19 +187,19 @@ class StaticRunner:
         self._program.close()
 
     def _read(
-        self, tokens: Tensor, past: StaticKeyValues, new: Tokens, room: int
+        self, tokens: Tensor, past: StaticKeyValues, new: Tokens, reserve: int
     ) -> tuple[Tensor, StaticKeyValues]:
-        """Read tokens [B,Q,D], of which `new` [B] are real, behind `past`."""
+        """Read tokens [B,Q,D], of which `new` [B] are real, after `past`."""
         needed = past.filled + tokens.shape[1]
-        if needed + room > self.room:
+        if needed + reserve > self.capacity:
             raise EngineError(
-                f'the engine has room for {self.room} tokens behind the shared ones, not '
-                f'{needed + room}; build it by a recipe with more slots'
+                f'the engine has slots for {self.capacity} tokens after the shared ones, not '
+                f'{needed + reserve}; build it by a recipe with more slots'
             )
         split = self._split(tokens.shape[0], tokens.shape[1], needed)
         if len(split) == 1:
             return self._run(split[0][1], tokens, past, new)
-        self._arena.move_out()
+        self._arena.evict()
         hidden, parts = [], []
         for rows, shape in split:
             part = StaticKeyValues(past.tensor[:, :, rows], past.prefix, past.lengths[rows])
@@ -224,18 +224,18 @@ class StaticRunner:
         where = positions(past.lengths, length, past.shared)
         buffers.embeds.zero_()
         buffers.embeds[:count, :length] = self._tables.embed(tokens, self._here(where))
-        mask = visible(start, width, past.shared, slots, self._recipe.prefix)
+        mask = attention_mask(start, width, past.shared, slots, self._recipe.prefix)
         buffers.mask.copy_(torch.from_numpy(mask))
         buffers.last.copy_(torch.from_numpy(last))
         step.work()
         own = buffers.past[:, :, :count]
         write_new(own, buffers.fresh[:, :, :count, :, :length], self._here(past.lengths))
         read = StaticKeyValues(own, past.prefix, past.lengths + new)
-        self._arena.keep(read)
+        self._arena.set_resident(read)
         return buffers.hidden[:count].clone(), read
 
     def _split(self, count: int, length: int, needed: int) -> list[tuple[slice, Shape]]:
-        """Which rows run together, and in which shape that has the slots needed."""
+        """Choose which rows run together, and in which shape that has the slots needed."""
         shapes = self._recipe.prefill if length > 1 else self._recipe.shapes
         fitting = [shape for shape in shapes if shape[1] >= length and shape[2] >= needed]
         if not fitting:
@@ -243,7 +243,7 @@ class StaticRunner:
                 f'the engine reads {self.chunk} tokens at once, not {length}; build it by a '
                 'recipe with longer shapes'
             )
-        # As many rows at once as there can be, then what takes least.
+        # As many rows at once as possible, then the shape that costs least.
         most = min(count, max(rows for rows, _, _ in fitting))
         shape = min((shape for shape in fitting if shape[0] >= most), key=_cost)
         rest = self._split(count - most, length, needed) if count > most else []
@@ -276,12 +276,12 @@ class StaticRunner:
 
 
 def _cost(shape: Shape) -> int:
-    """What a run takes on a GPU, roughly: each token as much as reading 64 slots."""
+    """Estimate what a run costs on a GPU: each token as much as reading 64 slots."""
     rows, tokens, slots = shape
     return rows * (64 * tokens + slots)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """Rows [L,2,b,H,s,C] of several steps, each with its own s -> [L,2,B,H,S,C]."""
+    """Join rows [L,2,b,H,s,C] of several steps, each with its own s, to [L,2,B,H,S,C]."""
     longest = max(part.shape[-2] for part in parts)
     return torch.cat([F.pad(part, (0, 0, 0, longest - part.shape[-2])) for part in parts], dim=2)

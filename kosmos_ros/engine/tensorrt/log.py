@@ -1,4 +1,4 @@
-"""TensorRT says what went wrong in its log and returns False or None: both become one error."""
+"""TensorRT logs what went wrong and returns False or None: both become one error."""
 
 from collections import deque
 from typing import TypeVar
@@ -13,7 +13,7 @@ _KEPT = 40
 _QUOTED = 3
 
 
-class Log(trt.ILogger):
+class TensorRTLog(trt.ILogger):
     """Keeps the last warnings and errors."""
 
     def __init__(self) -> None:
@@ -30,14 +30,14 @@ class Log(trt.ILogger):
             self._lines.append(' '.join(msg.split()))
 
     def error(self, what: str) -> EngineError:
-        """An error that says what failed and what TensorRT said last."""
+        """Return an error that says what failed and what TensorRT logged last."""
         said = ' | '.join(list(self._lines)[-_QUOTED:])
         return EngineError(f'{what}; TensorRT says: {said or "nothing"}')
 
-    def need(self, value: T | None, what: str) -> T:
-        """Pass on what a call of TensorRT gave.
+    def require(self, value: T | None, what: str) -> T:
+        """Return the result of a call of TensorRT.
 
-        :raises EngineError: when that is False or None.
+        :raises EngineError: when it is False or None.
         """
         if value is None or value is False:
             raise self.error(what)

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import re
 from typing import TYPE_CHECKING
 
-from kosmos_ros.engine.tensorrt.versions import version_of
-from kosmos_ros.errors import EngineError, RunnerUnavailable
+from kosmos_ros.engine.tensorrt.tiers import FUSED, MATMUL, Tier
+from kosmos_ros.errors import EngineError
 
 if TYPE_CHECKING:
     import onnx
@@ -49,17 +49,6 @@ class Operator:
     output: Types | None = None
     # Positions of inputs that the parser must know while it builds: an initializer or a Constant.
     constant: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """What the TensorRT releases from `first` on have in common, up to the next tier."""
-
-    name: str
-    # (major, minor) of the first TensorRT release.
-    first: tuple[int, int]
-    max_opset: int
-    operators: Mapping[str, Operator]
 
 
 _AXES = frozenset({1})
@@ -105,24 +94,8 @@ _ATTENTION: dict[str, Operator] = {
     'Attention': Operator(_FLOAT, {3: _FLOAT | _BOOL}),
 }
 
-# The highest opset is that of the tier's first release: 9 to 20 in 10.3 and 10.4, to 22 from 10.6
-# on, to 24 from 10.14 on.
-PRODUCTS = Tier('products', (10, 3), 20, _COMMON)
-ATTENTION = Tier('attention', (10, 15), 24, _COMMON | _ATTENTION)
-# Oldest first.
-TIERS = (PRODUCTS, ATTENTION)
-
-
-def tier_for(version: str) -> Tier:
-    """The tier of a TensorRT release, given as ``tensorrt.__version__``, such as ``10.3.0``.
-
-    :raises RunnerUnavailable: when the release is older than all tiers, or not a version.
-    """
-    found = version_of(version)
-    for tier in reversed(TIERS):
-        if found >= tier.first:
-            return tier
-    raise RunnerUnavailable(f'TensorRT {version} is too old: kosmos_ros supports 10.3 and above')
+# By the name of the tier.
+OPERATORS = {MATMUL.name: _COMMON, FUSED.name: _COMMON | _ATTENTION}
 
 
 def check_graph(model: 'onnx.ModelProto', tier: Tier) -> None:
@@ -146,7 +119,7 @@ def check_graph(model: 'onnx.ModelProto', tier: Tier) -> None:
         listed = '; '.join(problems[:_LISTED])
         more = len(problems) - _LISTED
         raise EngineError(
-            f'the graph does not fit TensorRT {".".join(map(str, tier.first))} (tier {tier.name}):'
+            f'the graph does not fit TensorRT {tier.first_release} (tier {tier.name}):'
             f' {listed}{f"; and {more} more" if more > 0 else ""}'
         )
 
@@ -177,7 +150,7 @@ def _structure(model: 'onnx.ModelProto', tier: Tier) -> Iterator[str]:
     for node in model.graph.node:
         if node.domain:
             yield f'{_label(node)}: domain {node.domain!r} instead of the standard one'
-        elif node.op_type not in tier.operators:
+        elif node.op_type not in OPERATORS[tier.name]:
             yield f'{_label(node)}: not in the table'
 
 
@@ -249,7 +222,7 @@ def _interface(graph: _Graph) -> Iterator[str]:
 
 
 def _operands(node: 'onnx.NodeProto', tier: Tier, graph: _Graph) -> Iterator[str]:
-    operator = tier.operators[node.op_type]
+    operator = OPERATORS[tier.name][node.op_type]
     operands = [(name, operator.inputs.get(i)) for i, name in enumerate(node.input)]
     operands += [(name, operator.output) for name in node.output]
     same: dict[str, str] = {}

@@ -1,8 +1,7 @@
 """TensorRT's plans of an engine: a cache in its directory, one folder for each machine and use.
 
 A plan is code for one GPU, one driver and one TensorRT.  Its folder is named after a hash of
-everything that it depends on, so a plan of another machine, or of older graphs, is never even
-looked at.
+everything that it depends on, so a plan of another machine, or of older graphs, is never read.
 """
 
 from collections.abc import Iterator
@@ -15,8 +14,8 @@ import shutil
 import stat
 from typing import Any
 
-from kosmos_ros.engine.directory.checksums import files_of, read_seal, sealed_bytes
-from kosmos_ros.engine.directory.file_names import (
+from kosmos_ros.engine.directory.checksums import checksums_of, hashed_json, read_hashed_json
+from kosmos_ros.engine.directory.directory import (
     DECODER_PLAN,
     PLANS_FOLDER,
     RECIPE_FILE,
@@ -28,14 +27,14 @@ from kosmos_ros.engine.directory.file_names import (
 from kosmos_ros.engine.directory.manifest import Manifest
 from kosmos_ros.engine.directory.recipe import Recipe
 from kosmos_ros.engine.machine import Machine
-from kosmos_ros.engine.tensorrt.operators import tier_for
 from kosmos_ros.engine.tensorrt.profiles import profiles
+from kosmos_ros.engine.tensorrt.tiers import tier_for
 from kosmos_ros.errors import EngineFileError, RunnerUnavailable
 
-FORMAT = 1
-SEAL = 'plan.json'
+FORMAT = 2
+PLAN_MANIFEST = 'plan.json'
 PARTIAL = '.partial'
-# What we ask of TensorRT beyond the recipe; to be raised when that changes.
+# Of what we ask of TensorRT beyond the recipe; raise it when that changes.
 _BUILD_REVISION = 1
 _NAME_CHARS = 16
 
@@ -48,7 +47,7 @@ class PlanKey:
 
     @classmethod
     def of(cls, manifest: Manifest, recipe: Recipe, machine: Machine) -> 'PlanKey':
-        """Collect it."""
+        """Collect all of it."""
         tier = tier_for(machine.tensorrt)
         names = (VISION_GRAPH, decoder_graph(tier.name), WEIGHTS_FILE, RECIPE_FILE)
         return cls(
@@ -64,23 +63,41 @@ class PlanKey:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of it."""
+        """SHA-256 of the content."""
         return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()
 
     def folder(self, directory: Path) -> Path:
-        """Where the plans of an engine directory are, if they are."""
+        """Return where the plans of an engine directory are or would be."""
         return directory / PLANS_FOLDER / self.digest[:_NAME_CHARS]
 
 
-def seal(folder: Path, key: PlanKey) -> None:
-    """Name every file of a folder of plans with its hash."""
-    files = {name: asdict(entry) for name, entry in files_of(folder, SEAL).items()}
-    fields = {'format': FORMAT, 'key': key.content, 'files': files}
-    (folder / SEAL).write_bytes(sealed_bytes(fields))
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """The plans of an engine for this machine.
+
+    :param contents: by name.
+    :param checked: whether they have given the reference answers.
+    """
+
+    folder: Path
+    contents: dict[str, bytes]
+    checked: bool
 
 
-def read_plans(directory: Path, key: PlanKey) -> dict[str, bytes]:
-    """The plans for this machine by name, their hashes checked as they were read.
+def write_plan_manifest(folder: Path, key: PlanKey, *, checked: bool) -> None:
+    """Write down the hash of every file in a folder of plans.
+
+    :param checked: whether they have given the reference answers.
+    """
+    files = {name: asdict(entry) for name, entry in checksums_of(folder, PLAN_MANIFEST).items()}
+    fields = {'format': FORMAT, 'key': key.content, 'files': files, 'checked': checked}
+    draft = folder.with_name(f'{folder.name}.{PLAN_MANIFEST}')
+    draft.write_bytes(hashed_json(fields))
+    draft.replace(folder / PLAN_MANIFEST)
+
+
+def read_plans(directory: Path, key: PlanKey) -> Plans:
+    """Read the plans for this machine; their hashes are checked as they are read.
 
     :raises RunnerUnavailable: when there are none, with what to run.
     :raises EngineFileError: when they are damaged, or others could have written them.
@@ -94,21 +111,25 @@ def read_plans(directory: Path, key: PlanKey) -> dict[str, bytes]:
             f'`kosmos_ros engine build --out {directory}` here, or set build_plans to missing'
         )
     check_owner(folder)
-    fields = read_seal(folder / SEAL, FORMAT)
+    fields = read_hashed_json(folder / PLAN_MANIFEST, FORMAT)
     if fields.get('key') != key.content:
         raise EngineFileError(f'{folder} holds plans for something else; remove it')
     files = fields['files']
     if set(files) != {VISION_PLAN, DECODER_PLAN}:
-        raise EngineFileError(f'{folder / SEAL} does not name the two plans; remove {folder}')
+        raise EngineFileError(
+            f'{folder / PLAN_MANIFEST} does not name the two plans; remove {folder}'
+        )
     for name in files:
         if (folder / name).is_symlink():
             raise EngineFileError(f'{folder / name} is a link; remove {folder}')
-    return {name: entry.read(folder / name) for name, entry in files.items()}
+    contents = {name: entry.read(folder / name) for name, entry in files.items()}
+    return Plans(folder, contents, fields.get('checked') is True)
 
 
 def check_owner(path: Path) -> None:
-    """
-    :raises EngineFileError: when somebody else than this user and root could have written it.
+    """Refuse what others could have written: plans are code.
+
+    :raises EngineFileError: when it is not this user's or root's, or others may write to it.
     """
     status = path.stat()
     ours = status.st_uid in (os.getuid(), 0)
@@ -121,7 +142,7 @@ def check_owner(path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class StoredPlans:
-    """A folder of plans, for a look at it."""
+    """A folder of plans, for people."""
 
     folder: Path
     bytes: int
@@ -130,14 +151,14 @@ class StoredPlans:
 
 
 def stored_plans(directory: Path) -> list[StoredPlans]:
-    """All plans of an engine directory, also unfinished ones, whatever machine they are for."""
+    """List all plans of an engine directory, unfinished ones and those of other machines too."""
     found = []
     for folder in _folders(directory):
         size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
         machine = 'not finished'
         if complete := not folder.name.endswith(PARTIAL):
             try:
-                fields = read_seal(folder / SEAL, FORMAT)['key']['machine']
+                fields = read_hashed_json(folder / PLAN_MANIFEST, FORMAT)['key']['machine']
                 machine = f'{fields["gpu"]["name"]}, TensorRT {fields["tensorrt"]}'
             except (EngineFileError, KeyError, TypeError):
                 machine = 'damaged'
@@ -146,7 +167,7 @@ def stored_plans(directory: Path) -> list[StoredPlans]:
 
 
 def prune(directory: Path, keep: PlanKey | None) -> list[StoredPlans]:
-    """Remove all plans but those of `keep`; what was removed."""
+    """Remove all plans but those of `keep`; return what was removed."""
     removed = [
         plans
         for plans in stored_plans(directory)
@@ -164,5 +185,5 @@ def _folders(directory: Path) -> Iterator[Path]:
 
 
 def _plain(content: Any) -> Any:
-    """As JSON gives it back: tuples are lists."""
+    """Return the content as JSON reads it: tuples become lists."""
     return json.loads(json.dumps(content))

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+from packaging.version import Version
+
 from kosmos_ros.engine.directory.recipe import Recipe, Shape
-from kosmos_ros.engine.tensorrt.versions import version_of
+from kosmos_ros.engine.tensorrt.tiers import parse_version
 
 # Before this version, engines with several profiles could compute wrong numbers (release notes of
 # TensorRT 10.8): there, all shapes share one wide profile.
-_SEVERAL = (10, 8)
+_SEVERAL = Version('10.8')
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +22,9 @@ class Profile:
 
 
 def profiles(recipe: Recipe, version: str) -> tuple[Profile, ...]:
-    """The profiles of a decoder plan: one exact one for each shape, or one for all of them."""
+    """Return the profiles of a decoder plan: one for each exact shape, or one for all shapes."""
     shapes = tuple(dict.fromkeys(recipe.shapes))
-    if version_of(version) >= _SEVERAL:
+    if parse_version(version) >= _SEVERAL:
         return tuple(Profile(shape, shape, shape) for shape in shapes)
     rows, tokens, slots = zip(*shapes, strict=True)
     usual = min(shape for shape in recipe.prefill if shape[0] == 1)
@@ -31,6 +33,6 @@ def profiles(recipe: Recipe, version: str) -> tuple[Profile, ...]:
 
 
 def profile_of(shape: Shape, recipe: Recipe, version: str) -> int:
-    """Index of the profile that a shape runs in."""
+    """Return the index of the profile that a shape runs in."""
     shapes = tuple(dict.fromkeys(recipe.shapes))
     return shapes.index(shape) if len(profiles(recipe, version)) > 1 else 0

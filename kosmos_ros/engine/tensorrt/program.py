@@ -1,9 +1,9 @@
-"""TensorRT: compiled plans on the buffers of the static loop.
+"""Compiled plans on the buffers of the static loop.
 
 torch gives memory, stream and graphs; this module only binds addresses and enqueues.  Each shape
 has an execution context of its own, so no context ever changes its profile or its shapes; all of
 them share one scratch memory, since they run one after the other on one stream.  It is as large as
-these shapes need it, not as all that a wide profile would allow.
+these shapes need, not as large as a wide profile allows.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,11 +12,11 @@ import tensorrt as trt
 import torch
 from torch import Tensor
 
-from kosmos_ros.engine.directory.file_names import DECODER_PLAN, VISION_PLAN
+from kosmos_ros.engine.directory.directory import DECODER_PLAN, VISION_PLAN
 from kosmos_ros.engine.directory.recipe import Recipe, Shape
 from kosmos_ros.engine.runners.cuda import Device
-from kosmos_ros.engine.runners.static import Buffers
-from kosmos_ros.engine.tensorrt.log import Log
+from kosmos_ros.engine.runners.static import Buffers, Program
+from kosmos_ros.engine.tensorrt.log import TensorRTLog
 from kosmos_ros.engine.tensorrt.profiles import profile_of
 from kosmos_ros.errors import EngineError
 
@@ -30,8 +30,8 @@ _TYPES = {
 }
 
 
-class TensorRTProgram:
-    """Satisfies `kosmos_ros.engine.runners.static.Program`."""
+class TensorRTProgram(Program):
+    """Plans on the buffers of the static loop."""
 
     def __init__(self, plans: Mapping[str, bytes], recipe: Recipe, device: Device) -> None:
         """Deserialise plans.
@@ -43,7 +43,7 @@ class TensorRTProgram:
         self.name = f'TensorRT {trt.__version__}, {recipe.precision}'
         self._recipe = recipe
         self._device = device
-        self._log = Log()
+        self._log = TensorRTLog()
         self._runtime = trt.Runtime(self._log)
         self._vision = self._engine(VISION_PLAN, plans)
         self._decoder = self._engine(DECODER_PLAN, plans)
@@ -77,18 +77,18 @@ class TensorRTProgram:
         del self._vision, self._decoder, self._runtime, self._scratch
 
     def _engine(self, name: str, plans: Mapping[str, bytes]) -> trt.ICudaEngine:
-        return self._log.need(
+        return self._log.require(
             self._runtime.deserialize_cuda_engine(plans[name]), f'{name} cannot be loaded'
         )
 
     def _context(
         self, engine: trt.ICudaEngine, profile: int, tensors: Mapping[str, Tensor]
     ) -> trt.IExecutionContext:
-        """A context with its profile and all shapes; addresses come later."""
-        need, stream = self._log.need, self._device.stream
+        """Make a context with its profile and all shapes; addresses come later."""
+        require, stream = self._log.require, self._device.stream
         strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        context = need(engine.create_execution_context(strategy), 'a context cannot be made')
-        need(context.set_optimization_profile_async(profile, stream), f'no profile {profile}')
+        context = require(engine.create_execution_context(strategy), 'a context cannot be made')
+        require(context.set_optimization_profile_async(profile, stream), f'no profile {profile}')
         names = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
         if names != set(tensors):
             raise EngineError(f'a plan has other tensors: {sorted(names ^ set(tensors))}')
@@ -99,7 +99,7 @@ class TensorRTProgram:
                 )
             if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
                 shape = tuple(tensor.shape)
-                need(context.set_input_shape(name, shape), f'{name} cannot have shape {shape}')
+                require(context.set_input_shape(name, shape), f'{name} cannot have shape {shape}')
         if missing := context.infer_shapes():
             raise self._log.error(f'shapes are missing for {missing}')
         for name, tensor in tensors.items():
@@ -113,7 +113,7 @@ class TensorRTProgram:
         return context
 
     def _make_room(self, needed: int) -> None:
-        """Scratch memory for the newest context, too."""
+        """Make the scratch memory large enough for the newest context, too."""
         if needed > self._scratch.numel():
             self._scratch = self._device.empty((needed,), torch.uint8)
         for context in self._contexts:
@@ -125,12 +125,16 @@ class TensorRTProgram:
         context = self._context(engine, profile, tensors)
         for key, tensor in tensors.items():
             if tensor.data_ptr() % _ALIGNMENT or not tensor.is_contiguous():
-                raise EngineError(f'{key} of {name} does not lie as TensorRT needs it')
+                raise EngineError(
+                    f'{key} of {name} is not aligned or contiguous, as TensorRT needs it'
+                )
             taken = context.set_tensor_address(key, tensor.data_ptr())
-            self._log.need(taken, f'{key} is refused')
+            self._log.require(taken, f'{key} is refused')
 
         def work() -> None:
-            self._log.need(context.execute_async_v3(self._device.stream), f'{name} cannot be run')
+            self._log.require(
+                context.execute_async_v3(self._device.stream), f'{name} cannot be run'
+            )
             # The tensors must live as long as their addresses are in use.
             assert tensors
 

@@ -63,7 +63,7 @@ class Turn(Generic[P]):
         :param begun: whether the engine was given its past, which it may have changed.
         """
         if self.past is not None:
-            past = self.past.without_past() if begun else self.past
+            past = self.past.without_kv_cache() if begun else self.past
             self._conversations.store(self._name, past, self.picture)
 
 
@@ -148,7 +148,7 @@ class Conversations(Generic[P]):
         for kept in self._kept.values():
             if nbytes > self._most_bytes and not kept.busy:
                 nbytes -= kept.transcript.nbytes
-                kept.transcript = kept.transcript.without_past()
+                kept.transcript = kept.transcript.without_kv_cache()
 
     def _drop(self, name: str, why: str) -> None:
         del self._kept[name]

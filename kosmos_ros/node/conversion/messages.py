@@ -28,7 +28,7 @@ from vision_msgs.msg import (
     ObjectHypothesisWithPose,
 )
 
-from kosmos_ros.engine.base import Image, Located
+from kosmos_ros.engine.base import Image, ScoredBox
 from kosmos_ros.errors import BadImage, EngineError
 from kosmos_ros.limits import Limits
 from kosmos_ros.model.boxes import Box
@@ -166,10 +166,10 @@ class Finding:
     """A box that answers an expression."""
 
     expression: str
-    located: Located
+    located: ScoredBox
 
 
-def check_located(located: Sequence[Located]) -> list[Located]:
+def check_located(located: Sequence[ScoredBox]) -> list[ScoredBox]:
     """The boxes inside the image; a box whose corners are in the wrong order is left out.
 
     :raises EngineError: when something that should be a number is none.
@@ -182,12 +182,12 @@ def check_located(located: Sequence[Located]) -> list[Located]:
                 f'The engine gave {one}, which is no box with a score; '
                 'run `kosmos_ros engine verify` on it.'
             )
-    inside = (Located(one.box_in_image.clipped(), min(float(one.score), 1.0)) for one in located)
+    inside = (ScoredBox(one.box_in_image.clipped(), min(float(one.score), 1.0)) for one in located)
     return [one for one in inside if one.box_in_image.is_valid]
 
 
 def detections_from(findings: Sequence[Finding], frame: Frame) -> Detection2DArray:
-    """Findings as a message under the header of the frame's message, in its pixels.
+    """VerificationReport as a message under the header of the frame's message, in its pixels.
 
     Pixel i covers i to i + 1: a box around the whole image has its centre at width / 2.
     """

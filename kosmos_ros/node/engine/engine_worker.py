@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import time
 
-from kosmos_ros.engine.base import Engine, ImageContext, Located
+from kosmos_ros.engine.base import Engine, ImageContext, ScoredBox
 from kosmos_ros.engine.load import load_engine
 from kosmos_ros.errors import KosmosError
 from kosmos_ros.limits import Limits
@@ -21,7 +21,7 @@ class Sight:
     """What the engine found in a frame: for each expression its boxes, best first."""
 
     frame: Frame
-    located: list[list[Located]]
+    located: list[list[ScoredBox]]
     preprocess_s: float
     inference_s: float
 

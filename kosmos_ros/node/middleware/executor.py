@@ -59,9 +59,7 @@ class ThreadPoolCallbackExecutor(Executor):  # type: ignore[misc]
         """
         try:
             # None: all nodes.
-            task, _, _ = self.wait_for_ready_callbacks(
-                timeout_sec, None, self._is_stopping.is_set
-            )
+            task, _, _ = self.wait_for_ready_callbacks(timeout_sec, None, self._is_stopping.is_set)
         except (
             ConditionReachedException,
             ExternalShutdownException,

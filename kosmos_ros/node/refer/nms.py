@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from kosmos_ros.engine.base import Located
+from kosmos_ros.engine.base import ScoredBox
 
 # Boxes that share more than this are about the same thing.
 SAME_THING_IOU = 0.5
@@ -16,12 +16,12 @@ def wanted_top_k(max_results: int) -> int:
     return 1 if max_results == 1 else max(32, 4 * max_results)
 
 
-def distinct(located: Iterable[Located], max_results: int) -> list[Located]:
+def distinct(located: Iterable[ScoredBox], max_results: int) -> list[ScoredBox]:
     """The best boxes, none of which overlaps a better one by more than half.
 
     :param located: best first.
     """
-    kept: list[Located] = []
+    kept: list[ScoredBox] = []
     for one in located:
         if len(kept) == max_results:
             break

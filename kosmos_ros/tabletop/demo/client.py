@@ -19,7 +19,7 @@ from rclpy.task import Future
 from sensor_msgs.msg import Image
 from vision_msgs.msg import BoundingBox2D
 
-from kosmos_ros.engine.base import Answer, Located, PhraseGrounding
+from kosmos_ros.engine.base import Answer, PhraseGrounding, ScoredBox
 from kosmos_ros.errors import KosmosError, Status
 from kosmos_ros.limits import Limits
 from kosmos_ros.model.boxes import Box
@@ -135,7 +135,7 @@ class Asker:
                 one.phrase,
                 (one.first, one.last),
                 tuple(
-                    Located(_in_image(_corners(box)), score)
+                    ScoredBox(_in_image(_corners(box)), score)
                     for box, score in zip(one.boxes, one.scores, strict=True)
                 ),
             )

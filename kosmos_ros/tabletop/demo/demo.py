@@ -116,9 +116,7 @@ class _Process:
         """:raises DemoError: with the last line that the process wrote, when it has ended."""
         if (code := self._process.poll()) is not None:
             lines = self._log.read_text(errors='replace').strip().splitlines() or ['(no output)']
-            raise DemoError(
-                f'{self._module} ended with exit code {code}: {lines[-1]}'
-            )
+            raise DemoError(f'{self._module} ended with exit code {code}: {lines[-1]}')
 
 
 @contextmanager

@@ -26,7 +26,7 @@ _STREAM = 77_003
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An expression and the visible box of the one thing that it names, in pixels."""
+    """An expression and the attention_mask box of the one thing that it names, in pixels."""
 
     expression: str
     kind: str

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from kosmos_ros.engine.answering.constraints import Grammar, repeating
-from kosmos_ros.engine.answering.decoding import BeamSearch, Decoding, Greedy, Rules
+from kosmos_ros.engine.answering.constraints import OutputConstraints, repeating
+from kosmos_ros.engine.answering.decoding import BeamSearch, Decoding, DecodingRules, Greedy
 from kosmos_ros.engine.base import Finish
 from kosmos_ros.model.parsing import parse
 from kosmos_ros.model.vocabulary import Vocabulary
@@ -22,10 +22,12 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
     return Vocabulary.from_file(path)
 
 
-def rules(vocabulary: Vocabulary, most: int, ngram: int = 3) -> Rules:
+def rules(vocabulary: Vocabulary, most: int, ngram: int = 3) -> DecodingRules:
     prompt = (vocabulary.bos, *vocabulary.encode('red ball'))
     stops = frozenset((vocabulary.eos,))
-    return Rules(Grammar(vocabulary, ngram), prompt, stops, most, vocabulary.first_location)
+    return DecodingRules(
+        OutputConstraints(vocabulary, ngram), prompt, stops, most, vocabulary.first_location
+    )
 
 
 def wild(rng: np.random.Generator, vocabulary: Vocabulary, rows: int) -> np.ndarray:
@@ -53,19 +55,19 @@ def test_objects_are_well_formed(vocabulary: Vocabulary, seed: int, most: int, b
     assert all(not one.dropped for one in found)
     corners = sum(len(one.corners) for one in found)
     assert sum(vocabulary.location_cell(number) is not None for number in ids) == 2 * corners
-    assert len(decoding.best.places) == len(ids)
+    assert len(decoding.best.location_probabilities) == len(ids)
     assert not {vocabulary.pad, vocabulary.bos} & set(ids)
 
 
 def test_an_object_needs_room_for_its_end(vocabulary: Vocabulary) -> None:
-    grammar = Grammar(vocabulary, 0)
+    grammar = OutputConstraints(vocabulary, 0)
     for left in (1, 2, 3):
         assert vocabulary.object_open not in grammar.allowed([5], left)
     assert vocabulary.object_open in grammar.allowed([5], 4)
 
 
 def test_one_more_box_needs_room_for_its_end(vocabulary: Vocabulary) -> None:
-    grammar, one = Grammar(vocabulary, 0), vocabulary.location(3)
+    grammar, one = OutputConstraints(vocabulary, 0), vocabulary.location(3)
     inside = [5, vocabulary.object_open, one, one]
     assert list(grammar.allowed(inside, 3)) == [vocabulary.object_close]
     both = [vocabulary.object_close, vocabulary.delimiter]
@@ -75,7 +77,7 @@ def test_one_more_box_needs_room_for_its_end(vocabulary: Vocabulary) -> None:
 def test_second_corner_lies_right_of_and_below_the_first(vocabulary: Vocabulary) -> None:
     first = 5 * 32 + 7
     inside = [vocabulary.object_open, vocabulary.location(first)]
-    found = Grammar(vocabulary, 0).allowed(inside, 9)
+    found = OutputConstraints(vocabulary, 0).allowed(inside, 9)
     cells = [vocabulary.location_cell(int(number)) for number in found]
     expected = [row * 32 + column for row in range(5, 32) for column in range(7, 32)]
     assert cells == expected
@@ -88,19 +90,19 @@ def test_what_was_said_is_not_said_again(vocabulary: Vocabulary) -> None:
     assert list(repeating([a, b, c], 0)) == []
     assert list(repeating([a, a], 3)) == []
     assert list(repeating([a, b], 1)) == [a, b]
-    assert c not in Grammar(vocabulary, 3).allowed([a, b, c, a, b], 9)
-    assert c in Grammar(vocabulary, 0).allowed([a, b, c, a, b], 9)
+    assert c not in OutputConstraints(vocabulary, 3).allowed([a, b, c, a, b], 9)
+    assert c in OutputConstraints(vocabulary, 0).allowed([a, b, c, a, b], 9)
 
 
 def test_a_box_ends_even_if_it_ended_so_before(vocabulary: Vocabulary) -> None:
     place = vocabulary.location(1023)
     box = [vocabulary.object_open, place, place, vocabulary.object_close]
     ids = [*box, 5, vocabulary.object_open, place, place]
-    assert list(Grammar(vocabulary, 3).allowed(ids, 2)) == [vocabulary.object_close]
+    assert list(OutputConstraints(vocabulary, 3).allowed(ids, 2)) == [vocabulary.object_close]
 
 
 def test_where_an_object_is_open(vocabulary: Vocabulary) -> None:
-    grammar, place = Grammar(vocabulary, 0), vocabulary.location(0)
+    grammar, place = OutputConstraints(vocabulary, 0), vocabulary.location(0)
     box = [5, vocabulary.object_open, place, place]
     assert grammar.open_object(box) == 1
     assert grammar.open_object([*box, vocabulary.delimiter, place]) == 1
@@ -137,5 +139,5 @@ def test_probability_of_a_location_is_among_locations(vocabulary: Vocabulary) ->
     logits = np.zeros(vocabulary.size, np.float32)
     logits[vocabulary.location(7)] = np.log(1023)
     logits[vocabulary.eos] = 50
-    assert bounds.place(logits, vocabulary.location(7)) == pytest.approx(0.5)
-    assert bounds.place(logits, vocabulary.eos) == 1.0
+    assert bounds.location_probability(logits, vocabulary.location(7)) == pytest.approx(0.5)
+    assert bounds.location_probability(logits, vocabulary.eos) == 1.0

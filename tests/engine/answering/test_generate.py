@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from kosmos_ros.engine.answering.generate import Answering
+from kosmos_ros.engine.answering.request import RequestBuilder
 from kosmos_ros.engine.base import Answer, Draft, Engine, Finish, ImageContext, Transcript
 from kosmos_ros.engine.load import load_engine
 from kosmos_ros.errors import BadExpression, EngineError
@@ -36,12 +36,6 @@ def engine(request: pytest.FixtureRequest, engines: dict[str, Path]) -> Engine:
 def contexts(engine: Engine) -> list[ImageContext]:
     rng = np.random.default_rng(0)
     return [engine.encode_image(rng.integers(0, 256, (48, 64, 3), np.uint8)) for _ in range(4)]
-
-
-class Roomy:
-    """As much of a runner as a prompt needs."""
-
-    room = 2048
 
 
 def last(drafts: Iterator[Draft]) -> Draft:
@@ -123,7 +117,7 @@ def test_keys_and_values_may_be_dropped(
 ) -> None:
     first = last(engine.ask(replace(CHAT, beams=beams), contexts[:1])).transcript()
     assert (first.nbytes > 0) == (beams == 1)
-    light = first.without_past()
+    light = first.without_kv_cache()
     assert light.nbytes == 0
     kept = last(engine.ask(GO_ON, [], first)).transcript()
     # Also after the first has been used up.
@@ -196,7 +190,7 @@ def test_what_cannot_be_asked(
     with pytest.raises(BadExpression, match=why):
         engine.check_ask(ask)
     with pytest.raises(BadExpression, match=why):
-        next(engine.ask(ask, contexts))
+        engine.ask(ask, contexts[: ask.images])
 
 
 def test_a_conversation_may_become_too_long(engine: Engine) -> None:
@@ -208,12 +202,12 @@ def test_a_conversation_may_become_too_long(engine: Engine) -> None:
 def test_turns_are_joined_by_a_full_stop(shared_data: Path) -> None:
     """Only where the answer before has none."""
     vocabulary = Vocabulary.from_file(shared_data / 'sentencepiece.bpe.model')
-    answering = Answering(Roomy(), vocabulary, Kosmos2Config(), Limits())  # type: ignore[arg-type]
+    builder = RequestBuilder(vocabulary, Kosmos2Config(), Limits(), capacity=2048, prefix=())
     asked = vocabulary.encode('Question: why Answer:')
     ask = Ask(Task.CHAT, 'why')
     for said, joint in (('a dog', [4]), ('a dog.', []), ('a dog?', []), ('', [])):
         past = (0, vocabulary.object_close, *vocabulary.encode(said))
-        (sequence,) = answering._question(ask, Transcript(past)).sequences
+        (sequence,) = builder.build(ask, Transcript(past)).sequences
         assert list(sequence) == [*past, *joint, *asked]
 
 
@@ -227,8 +221,8 @@ def test_room_is_used_to_the_last_token(engine: Engine) -> None:
 
 def test_images_are_counted(engine: Engine, contexts: list[ImageContext]) -> None:
     with pytest.raises(ValueError, match='2 images were given'):
-        next(engine.ask(QUESTION, contexts[:2]))
-    with pytest.raises(TypeError, match='another engine'):
+        engine.ask(QUESTION, contexts[:2])
+    with pytest.raises(TypeError, match='this engine has encoded'):
         engine.ask(QUESTION, [ImageContext(None)])
 
 

@@ -15,7 +15,8 @@ from transformers import (
     NoRepeatNGramLogitsProcessor,
 )
 
-from kosmos_ros.engine.answering.generate import Answering, Seen
+from kosmos_ros.engine.answering.generate import AnswerGenerator
+from kosmos_ros.engine.answering.prefill import EncodedImage, ImagePrefix
 from kosmos_ros.engine.base import Finish
 from kosmos_ros.engine.runners.torch import TorchRunner
 from kosmos_ros.limits import Limits
@@ -69,7 +70,7 @@ _SIZES: tuple[dict[str, Any], ...] = (
 )  # fmt: skip
 
 
-class Rules:
+class ReferenceRules:
     """What an answer may be, written down a second time: by counting what follows the last
     ``<object>``.
     """
@@ -123,7 +124,7 @@ class Pair:
 
     reference: Kosmos2ForConditionalGeneration
     runner: TorchRunner
-    answering: Answering
+    generator: AnswerGenerator
     vocabulary: Vocabulary
     config: Kosmos2Config
 
@@ -161,8 +162,9 @@ def pair(index: int, vocabulary: Vocabulary) -> Pair:
     network = Kosmos2(config)
     network.load_state_dict(reference.state_dict(), strict=False)
     runner = TorchRunner(network, vocabulary.image_open)
-    answering = Answering(runner, vocabulary, config, Limits())
-    return Pair(reference, runner, answering, vocabulary, config)
+    prefix = ImagePrefix(runner, vocabulary, config)
+    generator = AnswerGenerator(runner, vocabulary, config, prefix, Limits())
+    return Pair(reference, runner, generator, vocabulary, config)
 
 
 def asks(rng: np.random.Generator, count: int) -> list[Ask]:
@@ -193,9 +195,9 @@ def asks(rng: np.random.Generator, count: int) -> list[Ask]:
 
 
 @torch.inference_mode()
-def by_reference(pair: Pair, ids: list[int], images: list[Seen], beams: int) -> list[int]:
+def by_reference(pair: Pair, ids: list[int], images: list[EncodedImage], beams: int) -> list[int]:
     v = pair.vocabulary
-    rules = Rules(v, pair.config.text.no_repeat_ngram_size, len(ids) + _NEW)
+    rules = ReferenceRules(v, pair.config.text.no_repeat_ngram_size, len(ids) + _NEW)
     options: dict[str, Any] = {
         'max_new_tokens': _NEW,
         'num_beams': beams,
@@ -210,7 +212,7 @@ def by_reference(pair: Pair, ids: list[int], images: list[Seen], beams: int) -> 
         latents = pair.config.latent_query_num
         for place in (tokens[0] == v.image_open).nonzero():
             marks[0, int(place) + 1 : int(place) + 1 + latents] = 1
-        embeds = torch.cat([seen.embeds for seen in images], dim=1)  # type: ignore[arg-type]
+        embeds = torch.cat([image.embeddings for image in images], dim=1)  # type: ignore[arg-type]
         made = pair.reference.generate(
             input_ids=tokens,
             image_embeds=embeds,
@@ -236,12 +238,12 @@ def test_equals_transformers(index: int, beams: int, vocabulary: Vocabulary) -> 
     for ask in asks(rng, _PROMPTS[index]):
         count = ask.images + len(ask.examples)
         pixels = rng.normal(0, 1, (count, 1, 3, side, side)).astype(np.float32)
-        images = [Seen(both.runner.vision(one)) for one in pixels]
+        images = [EncodedImage(both.runner.vision(one)) for one in pixels]
         wanted = replace(ask, max_tokens=_NEW, beams=beams)
         (prompt,) = prompts.questions(vocabulary, ask, both.config.latent_query_num, begin=True)
-        *_, last = both.answering.answer(wanted, images, None)
+        *_, last = both.generator.answer(both.generator.request(wanted, None), images, None)
         expected = by_reference(both, prompt, images, beams)
-        said = expected[:-1] if expected[-1] in both.stops else expected
+        said = expected[:-1] if expected[-1] in both.stop_ids else expected
         assert last.tokens == len(expected)
         assert last.finish is (Finish.LENGTH if said == expected else Finish.END)
         assert last.transcript().ids == (*prompt, *said)

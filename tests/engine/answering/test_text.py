@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from kosmos_ros.engine.answering.text import read
+from kosmos_ros.engine.answering.text import answer_from_ids
 from kosmos_ros.model.boxes import decode_box
 from kosmos_ros.model.vocabulary import Vocabulary
 from kosmos_ros.tabletop.language.word_model import write_word_model
@@ -36,7 +36,7 @@ def test_published_caption(shared_data: Path) -> None:
         *(64007, 10, 43867, 64008, 64009, 64057, 64876, 64010, 5950, 597, 32),
         *(64007, 10, 646, 64008, 64009, 64018, 64924, 64010, 4, 2),
     ]
-    answer = read(ids, [0.5] * len(ids), released)
+    answer = answer_from_ids(ids, [0.5] * len(ids), released)
     assert answer.text == 'a snowman warming himself by a fire.'
     snowman, fire = answer.groundings
     assert (snowman.phrase, snowman.span) == ('a snowman', (0, 9))
@@ -53,14 +53,14 @@ def test_scores_belong_to_their_boxes(vocabulary: Vocabulary) -> None:
     ids += [*map(vocabulary.location, (3, 4)), vocabulary.object_close]
     places = [1.0] * len(ids)
     places[begin : begin + 2], places[begin + 3 : begin + 5] = (0.5, 0.5), (0.25, 0.5)
-    (found,) = read(ids, places, vocabulary).groundings
+    (found,) = answer_from_ids(ids, places, vocabulary).groundings
     assert [one.score for one in found.boxes] == [0.25, 0.125]
     assert found.span == (5, 13)
 
 
 def test_a_box_without_a_phrase(vocabulary: Vocabulary) -> None:
     ids = [*vocabulary.encode('left'), *box(vocabulary, 0, 33)]
-    answer = read(ids, [0.5] * len(ids), vocabulary)
+    answer = answer_from_ids(ids, [0.5] * len(ids), vocabulary)
     (found,) = answer.groundings
     assert (answer.text, found.phrase, found.span) == ('left', '', (4, 4))
     assert [one.score for one in found.boxes] == [0.25]
@@ -68,9 +68,9 @@ def test_a_box_without_a_phrase(vocabulary: Vocabulary) -> None:
 
 def test_what_has_no_letters(vocabulary: Vocabulary) -> None:
     ids = [*vocabulary.encode('left'), vocabulary.line_close, *vocabulary.encode('of')]
-    assert read(ids, [1.0] * 3, vocabulary).text == 'left\nof'
-    assert read([vocabulary.unk], [1.0], vocabulary).text == '\N{REPLACEMENT CHARACTER}'
-    assert read([], [], vocabulary).text == ''
+    assert answer_from_ids(ids, [1.0] * 3, vocabulary).text == 'left\nof'
+    assert answer_from_ids([vocabulary.unk], [1.0], vocabulary).text == '\N{REPLACEMENT CHARACTER}'
+    assert answer_from_ids([], [], vocabulary).text == ''
 
 
 @settings(deadline=None, max_examples=60)
@@ -88,9 +88,9 @@ def test_what_was_shown_stays(vocabulary: Vocabulary, data: st.DataObject) -> No
         ]
     )
     ids = [number for some in data.draw(st.lists(part)) for number in some]
-    whole = read(ids, [0.5] * len(ids), vocabulary)
+    whole = answer_from_ids(ids, [0.5] * len(ids), vocabulary)
     for end in range(len(ids)):
-        so_far = read(ids[:end], [0.5] * end, vocabulary)
+        so_far = answer_from_ids(ids[:end], [0.5] * end, vocabulary)
         assert whole.text.startswith(so_far.text)
         assert whole.groundings[: len(so_far.groundings)] == so_far.groundings
     for found in whole.groundings:

@@ -16,22 +16,22 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[att
 
 from kosmos_ros.engine.building import build
 from kosmos_ros.engine.building.build import build_engine
-from kosmos_ros.engine.directory.file_names import (
-    GOLDEN_FILE,
+from kosmos_ros.engine.directory.directory import (
+    REFERENCE_FILE,
     TOKENIZER_FILE,
     VISION_GRAPH,
     WEIGHTS_FILE,
 )
 from kosmos_ros.engine.directory.manifest import FILE_NAME, Manifest
 from kosmos_ros.engine.directory.recipe import Recipe
-from kosmos_ros.engine.directory.reference import Golden
+from kosmos_ros.engine.directory.reference import ReferenceAnswers
 from kosmos_ros.engine.load import load_engine
 from kosmos_ros.errors import EngineError, EngineFileError, SelfCheckFailed
 
 STAGES = ('tokenizer', 'weights', 'graphs', 'reference answers')
-GRAPHS = ('vision.onnx', 'decoder.products.onnx')
+GRAPHS = ('vision.onnx', 'decoder.matmul.onnx')
 # What ends each stage, then what comes after them.
-STEPS = ('write_tokenizer', 'save_file', 'export_graphs', 'ask_reference', 'self_check')
+STEPS = ('write_tokenizer', 'save_file', 'export_graphs', 'compute_reference', 'self_check')
 
 
 class Attempt:
@@ -77,7 +77,9 @@ def attempt(
             shutil.copyfile(made / name, directory / name)
 
     monkeypatch.setattr(build, 'export_graphs', export_graphs)
-    monkeypatch.setattr(build, 'ask_reference', lambda *_: Golden.read(made / GOLDEN_FILE))
+    monkeypatch.setattr(
+        build, 'compute_reference', lambda *_: ReferenceAnswers.read(made / REFERENCE_FILE)
+    )
     own = Path(shutil.copytree(checkpoint, tmp_path / 'checkpoint'))
     return Attempt(own, tmp_path / 'out' / 'engine', recipe)
 
@@ -175,7 +177,7 @@ def test_starts_anew_for_another_model_or_recipe(
     attempt: Attempt, monkeypatch: pytest.MonkeyPatch, change: Callable[[Attempt], None]
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(build, 'ask_reference', interrupting(build.ask_reference))
+        patch.setattr(build, 'compute_reference', interrupting(build.compute_reference))
         with pytest.raises(KeyboardInterrupt):
             attempt()
     change(attempt)
@@ -241,14 +243,6 @@ def test_too_little_room_is_told_before_anything_is_done(
     assert attempt.left_nothing_that_loads()
 
 
-def test_a_system_that_does_not_tell_its_memory_is_trusted(
-    attempt: Attempt, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    memory_file = 'kosmos_ros.engine.building.estimates._MEMORY_FILE'
-    monkeypatch.setattr(memory_file, Path('/nowhere/meminfo'))
-    attempt()
-
-
 def drop_a_piece(checkpoint: Path) -> None:
     path = checkpoint / TOKENIZER_FILE
     proto = ModelProto.FromString(path.read_bytes())
@@ -288,8 +282,8 @@ def test_an_incomplete_checkpoint_is_refused(
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'prefix': 8}, 'an image of this model has 9 tokens.*room for 8 and 24'),
-        ({'prefill': ((1, 8, 112),)}, 'an image of this model has 9 tokens.*room for 16 and 8'),
+        ({'prefix': 8}, 'an image of this model has 9 tokens.*slots for 8 and 24'),
+        ({'prefill': ((1, 8, 112),)}, 'an image of this model has 9 tokens.*slots for 16 and 8'),
         ({'prefix': 112}, '128 positions does not fit this recipe: .*more slots than tokens'),
     ],
 )
@@ -306,14 +300,14 @@ def test_a_recipe_must_have_room_for_the_model(
 def test_other_answers_than_the_reference_are_refused(
     attempt: Attempt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = build.ask_reference
+    real = build.compute_reference
 
     def tampered(*args: Any) -> Any:
         golden = real(*args)
         return replace(golden, step_hidden=1.5 * golden.step_hidden)
 
     with monkeypatch.context() as patch:
-        patch.setattr(build, 'ask_reference', tampered)
+        patch.setattr(build, 'compute_reference', tampered)
         with pytest.raises(SelfCheckFailed, match='decode 1 differs'):
             attempt()
         assert attempt.left_nothing_that_loads()
@@ -374,5 +368,5 @@ def test_what_an_engine_says_of_itself(engines: dict[str, Path]) -> None:
     for one in manifests.values():
         assert one.name == 'tiny'
         assert one.made_by.startswith('kosmos_ros ')
-        assert {VISION_GRAPH, 'decoder.products.onnx'} <= set(one.files)
-        assert ('decoder.attention.onnx' in one.files) == (one.runner == 'tensorrt')
+        assert {VISION_GRAPH, 'decoder.matmul.onnx'} <= set(one.files)
+        assert ('decoder.fused.onnx' in one.files) == (one.runner == 'tensorrt')

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from kosmos_ros.engine.building.export import export_graphs
 from kosmos_ros.engine.directory.recipe import Recipe
-from kosmos_ros.engine.tensorrt.operators import TIERS
+from kosmos_ros.engine.tensorrt.tiers import TIERS
 from kosmos_ros.model.config import Kosmos2Config, TextConfig, VisionConfig
 from kosmos_ros.model.network.kosmos2 import Kosmos2
 
@@ -54,15 +54,15 @@ def test_every_layer_has_its_operators(recipe: Recipe, tmp_path: Path) -> None:
         assert outputs['new.4.value'] == ['rows', 4, 'tokens', 8]
         counts[tier.name] = Counter(node.op_type for node in graph.node)
         assert not counts[tier.name]['Identity']
-    # Four products with the attention's weights, two with the others', and attention itself: of
+    # Four products with the fused's weights, two with the others', and attention itself: of
     # prefix, cache and new tokens.
-    assert counts['products']['MatMul'] == (6 + 2 * 3) * LAYERS
-    assert counts['products']['Softmax'] == LAYERS
-    assert counts['attention']['MatMul'] == 6 * LAYERS
-    assert counts['attention']['Attention'] == LAYERS
+    assert counts['matmul']['MatMul'] == (6 + 2 * 3) * LAYERS
+    assert counts['matmul']['Softmax'] == LAYERS
+    assert counts['fused']['MatMul'] == 6 * LAYERS
+    assert counts['fused']['Attention'] == LAYERS
     for count in counts.values():
         assert not count['ScatterElements']
-        # Sizes are asked for once, not in each layer.
+        # Estimates are asked for once, not in each layer.
         assert count['Shape'] < LAYERS
 
 

@@ -14,9 +14,10 @@ import yaml
 
 from kosmos_ros.console.main import main
 from kosmos_ros.engine.directory import reference as golden
-from kosmos_ros.engine.directory.checksums import sealed_bytes
+from kosmos_ros.engine.directory.checksums import hashed_json
+from kosmos_ros.engine.directory.directory import EngineDirectory
 from kosmos_ros.engine.directory.manifest import FILE_NAME, FORMAT, Manifest
-from kosmos_ros.engine.load import EngineFiles, load_engine
+from kosmos_ros.engine.load import load_engine
 from kosmos_ros.engine.runners import onnxruntime as onnxruntime_runner
 from kosmos_ros.errors import EngineFileError
 from kosmos_ros.model.network import weights
@@ -52,7 +53,7 @@ def resealed(whole: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
     fields = json.loads(whole)
     del fields['sha256']
     change(fields)
-    return sealed_bytes(fields)
+    return hashed_json(fields)
 
 
 def writing(name: str, whole: bytes) -> Callable[[Path], object]:
@@ -278,7 +279,7 @@ def test_what_the_manifest_does_not_name_is_not_read(
             resealed(whole, lambda fields, name=name: fields['files'].pop(name))
         )
         with pytest.raises(EngineFileError, match=str(engine)):
-            EngineFiles.verified(engine)
+            EngineDirectory.verified(engine)
 
 
 def test_every_byte_of_the_manifest_counts(engine: Path) -> None:
@@ -311,7 +312,7 @@ def test_refusals_name_the_file_and_what_is_wrong(engine: Path) -> None:
 def test_wrong_format_says_which_it_reads(engine: Path) -> None:
     fields = json.loads((engine / FILE_NAME).read_text())
     (engine / FILE_NAME).write_text(json.dumps({**fields, 'format': 1}))
-    with pytest.raises(EngineFileError, match='format 1.*reads 3'):
+    with pytest.raises(EngineFileError, match='format 1.*reads 4'):
         load_engine(engine)
 
 
@@ -353,10 +354,10 @@ def test_info_and_verify(engine: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(['engine', 'verify', str(engine)]) == 0
     # Files, loading, vision, two prefills, three steps, a text, an answer.
     assert capsys.readouterr().out.count(' ok: ') == 10
-    with (engine / 'decoder.products.onnx').open('ab') as file:
+    with (engine / 'decoder.matmul.onnx').open('ab') as file:
         file.write(b'x')
     assert main(['engine', 'verify', str(engine)]) == 1
     captured = capsys.readouterr()
     assert captured.out == ''
     assert captured.err.count('\n') == 1
-    assert 'decoder.products.onnx' in captured.err
+    assert 'decoder.matmul.onnx' in captured.err

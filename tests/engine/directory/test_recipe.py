@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from kosmos_ros.engine.answering.locate import _CELLS_PER_STEP, _MAX_ROWS
 from kosmos_ros.engine.directory.recipe import PRECISIONS, Recipe, recipe_named, recipes
-from kosmos_ros.engine.kosmos2 import _CELLS_PER_STEP, _MAX_ROWS
 from kosmos_ros.errors import EngineFileError
 from kosmos_ros.limits import Limits
 from kosmos_ros.model.config import Kosmos2Config
@@ -73,7 +73,7 @@ def test_the_released_model_fits(name: str) -> None:
     assert (1, short) in recipe.decode
     assert any(rows >= _CELLS_PER_STEP and slots == short for rows, slots in recipe.decode)
     # A text with all positions of the model, and beams.
-    assert recipe.prefix + recipe.room == config.text.max_position_embeddings
+    assert recipe.prefix + recipe.capacity == config.text.max_position_embeddings
     assert any(rows >= Limits().max_beams and slots > short for rows, slots in recipe.decode)
     assert recipe.within(config.text.max_position_embeddings) == recipe
     # What other shapes than a single long row need is not much more than that.
@@ -133,7 +133,7 @@ def test_all_shapes_prefill_first(path: Path, fields: dict[str, Any]) -> None:
 
 def test_what_follows_from_shapes(path: Path, fields: dict[str, Any]) -> None:
     recipe = read(path, fields)
-    assert (recipe.chunk, recipe.room) == (72, 512)
+    assert (recipe.chunk, recipe.capacity) == (72, 512)
     assert (recipe.cached, recipe.fresh) == (640, 128)
 
 

@@ -14,9 +14,14 @@ from safetensors.numpy import save_file
 import torch
 
 from kosmos_ros.engine.base import Floats
+from kosmos_ros.engine.directory.directory import EngineDirectory
 from kosmos_ros.engine.directory.recipe import PRECISIONS
-from kosmos_ros.engine.directory.reference import TOLERANCES, Golden, ask_reference, self_check
-from kosmos_ros.engine.load import EngineFiles
+from kosmos_ros.engine.directory.reference import (
+    TOLERANCES,
+    ReferenceAnswers,
+    compute_reference,
+    self_check,
+)
 from kosmos_ros.engine.runners.onnxruntime import OnnxRuntimeRunner
 from kosmos_ros.engine.runners.runner import Runner
 from kosmos_ros.engine.runners.torch import TorchRunner
@@ -30,22 +35,22 @@ LEVELS = {'quick': QUICK, 'full': FULL}
 
 
 @pytest.fixture(scope='module')
-def files(engines: dict[str, Path]) -> EngineFiles:
-    return EngineFiles.verified(engines['onnxruntime-fp32'])
+def files(engines: dict[str, Path]) -> EngineDirectory:
+    return EngineDirectory.verified(engines['onnxruntime-fp32'])
 
 
 @pytest.fixture(scope='module')
-def golden(files: EngineFiles) -> Golden:
-    return Golden.read(files.directory / 'golden.safetensors')
+def golden(files: EngineDirectory) -> ReferenceAnswers:
+    return ReferenceAnswers.read(files.path / 'reference.safetensors')
 
 
 @pytest.fixture
-def runner(files: EngineFiles) -> OnnxRuntimeRunner:
+def runner(files: EngineDirectory) -> OnnxRuntimeRunner:
     image_token = files.vocabulary.image_open
-    return OnnxRuntimeRunner(files.directory, files.config, image_token, files.recipe)
+    return OnnxRuntimeRunner(files.path, files.config, image_token, files.recipe)
 
 
-def same(one: Golden, other: Golden) -> bool:
+def same(one: ReferenceAnswers, other: ReferenceAnswers) -> bool:
     return all(
         np.array_equal(getattr(one, name), getattr(other, name))
         and getattr(one, name).dtype == getattr(other, name).dtype
@@ -57,17 +62,17 @@ def stages(lines: Iterator[str]) -> list[str]:
     return [line.partition(':')[0] for line in lines]
 
 
-def test_written_and_read_it_is_the_same(golden: Golden, tmp_path: Path) -> None:
-    golden.write(tmp_path / 'golden.safetensors')
-    assert same(Golden.read(tmp_path / 'golden.safetensors'), golden)
-    assert [path.name for path in tmp_path.iterdir()] == ['golden.safetensors']
+def test_written_and_read_it_is_the_same(golden: ReferenceAnswers, tmp_path: Path) -> None:
+    golden.write(tmp_path / 'reference.safetensors')
+    assert same(ReferenceAnswers.read(tmp_path / 'reference.safetensors'), golden)
+    assert [path.name for path in tmp_path.iterdir()] == ['reference.safetensors']
 
 
-def test_the_same_is_asked_each_time(files: EngineFiles, golden: Golden) -> None:
-    network = load_model(files.directory, torch.float32)
+def test_the_same_is_asked_each_time(files: EngineDirectory, golden: ReferenceAnswers) -> None:
+    network = load_model(files.path, torch.float32)
     reference = TorchRunner(network, files.vocabulary.image_open)
-    again = ask_reference(reference, files.vocabulary, files.config)
-    for field in fields(Golden):
+    again = compute_reference(reference, files.vocabulary, files.config)
+    for field in fields(ReferenceAnswers):
         found, stored = getattr(again, field.name), getattr(golden, field.name)
         assert np.allclose(found, stored, rtol=1e-3, atol=1e-4), field.name
         assert found.dtype == stored.dtype
@@ -76,9 +81,9 @@ def test_the_same_is_asked_each_time(files: EngineFiles, golden: Golden) -> None
     assert golden.ids.max() < files.vocabulary.first_location
 
 
-def test_a_damaged_file_is_refused(golden: Golden, tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused(golden: ReferenceAnswers, tmp_path: Path) -> None:
     """A manifest's hash sees this, and damaged numbers, before; this is what stands behind it."""
-    path = tmp_path / 'golden.safetensors'
+    path = tmp_path / 'reference.safetensors'
     golden.write(path)
     whole = path.read_bytes()
     rng = np.random.default_rng(1)
@@ -93,7 +98,7 @@ def test_a_damaged_file_is_refused(golden: Golden, tmp_path: Path) -> None:
         path.write_bytes(content)
         try:
             # Some bits of a JSON text do not matter: a blank may be a tab.
-            assert same(Golden.read(path), golden)
+            assert same(ReferenceAnswers.read(path), golden)
         except EngineFileError as error:
             refusals.append(str(error))
     assert len(refusals) > 0.9 * len(damaged)
@@ -106,42 +111,42 @@ def test_a_damaged_file_is_refused(golden: Golden, tmp_path: Path) -> None:
     ids=['empty', 'text', 'zip', 'pickle'],
 )
 def test_another_kind_of_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / 'golden.safetensors'
+    path = tmp_path / 'reference.safetensors'
     path.write_bytes(content)
     with pytest.raises(EngineFileError, match=f'{path} holds no reference answers'):
-        Golden.read(path)
+        ReferenceAnswers.read(path)
 
 
-def test_an_array_that_is_not_there_is_named(golden: Golden, tmp_path: Path) -> None:
-    path = tmp_path / 'golden.safetensors'
-    for field in fields(Golden):
+def test_an_array_that_is_not_there_is_named(golden: ReferenceAnswers, tmp_path: Path) -> None:
+    path = tmp_path / 'reference.safetensors'
+    for field in fields(ReferenceAnswers):
         rest = {name: value for name, value in asdict(golden).items() if name != field.name}
         save_file(rest, path)
         with pytest.raises(EngineFileError, match=field.name):
-            Golden.read(path)
+            ReferenceAnswers.read(path)
 
 
 def test_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineFileError, match='no reference answers'):
-        Golden.read(tmp_path / 'golden.safetensors')
+        ReferenceAnswers.read(tmp_path / 'reference.safetensors')
 
 
 @pytest.mark.parametrize('level', LEVELS)
 @pytest.mark.parametrize('name', ['onnxruntime-fp32', 'onnxruntime-int8', 'tensorrt-fp16'])
 def test_a_good_runner_passes(engines: dict[str, Path], name: str, level: str) -> None:
-    files = EngineFiles.verified(engines[name])
+    files = EngineDirectory.verified(engines[name])
     image_token = files.vocabulary.image_open
-    runner = OnnxRuntimeRunner(files.directory, files.config, image_token, files.recipe)
-    golden = Golden.read(files.directory / 'golden.safetensors')
+    runner = OnnxRuntimeRunner(files.path, files.config, image_token, files.recipe)
+    golden = ReferenceAnswers.read(files.path / 'reference.safetensors')
     lines = list(self_check(runner, golden, level, files.recipe.precision))
     assert stages(iter(lines)) == LEVELS[level]
     assert all('cosine' in line and 'norm' in line for line in lines)
 
 
 def test_bfloat16_passes_on_its_own_runner(engines: dict[str, Path]) -> None:
-    files = EngineFiles.verified(engines['tensorrt-bf16'])
-    runner = TorchRunner(load_model(files.directory, torch.bfloat16), files.vocabulary.image_open)
-    golden = Golden.read(files.directory / 'golden.safetensors')
+    files = EngineDirectory.verified(engines['tensorrt-bf16'])
+    runner = TorchRunner(load_model(files.path, torch.bfloat16), files.vocabulary.image_open)
+    golden = ReferenceAnswers.read(files.path / 'reference.safetensors')
     assert stages(self_check(runner, golden, 'full', 'bf16')) == FULL
 
 
@@ -226,7 +231,7 @@ CALLS = [
 @pytest.mark.parametrize(('call', 'index', 'stage'), CALLS)
 def test_damage_is_seen_and_its_stage_named(
     runner: Runner,
-    golden: Golden,
+    golden: ReferenceAnswers,
     call: str,
     index: int,
     stage: str,
@@ -239,7 +244,7 @@ def test_damage_is_seen_and_its_stage_named(
     assert stages(iter(lines)) == FULL[: FULL.index(stage.partition(',')[0])]
 
 
-def test_quick_asks_one_prompt_for_one_box(runner: Runner, golden: Golden) -> None:
+def test_quick_asks_one_prompt_for_one_box(runner: Runner, golden: ReferenceAnswers) -> None:
     later = Damaged(runner, 'fetch', FULL.index('decode 2'), one_nan)
     assert stages(self_check(later, golden, 'quick', 'fp32')) == QUICK
     # The first row is the one that it asks.
@@ -260,7 +265,9 @@ def runner_up_wins(values: Floats) -> Floats:
 
 
 @pytest.mark.parametrize('index', range(4), ids=BOXES[2:])
-def test_another_best_location_is_seen(runner: Runner, golden: Golden, index: int) -> None:
+def test_another_best_location_is_seen(
+    runner: Runner, golden: ReferenceAnswers, index: int
+) -> None:
     damaged = Damaged(runner, 'logits', index, runner_up_wins)
     message = f'{FULL[2 + index]} prefers other location tokens than the reference'
     with pytest.raises(SelfCheckFailed, match=message):
@@ -279,7 +286,7 @@ def test_another_best_location_is_seen(runner: Runner, golden: Golden, index: in
 )
 def test_tolerance_is_that_of_the_precision(
     runner: Runner,
-    golden: Golden,
+    golden: ReferenceAnswers,
     precision: str,
     passed: tuple[float, ...],
     refused: tuple[float, ...],

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from engine.cases import EXACT, Case, on_static_loop, talk
+from kosmos_ros.engine.directory.directory import EngineDirectory
 from kosmos_ros.engine.directory.recipe import Shape
-from kosmos_ros.engine.load import EngineFiles
 from kosmos_ros.errors import EngineError
 
 
@@ -40,12 +40,12 @@ def test_ragged_pieces_are_one_prompt(case: Case, with_picture: bool) -> None:
                 lengths,
                 prefix=prefixes[index] if prefixes and not pasts else None,
                 past=pasts[index] if pasts else None,
-                room=2,
+                reserve=2,
             )
             for index, one in enumerate(case.both)
         ]
         pasts = [past for _, past in read]
-    hidden, past = in_one_piece(case, prefixes, whole, total, room=2)
+    hidden, past = in_one_piece(case, prefixes, whole, total, reserve=2)
     case.same([read[0][0], hidden])
     for step in range(2):
         pasts = case.step(case.first + np.arange(4) + step, [pasts[0], past])
@@ -72,7 +72,7 @@ def test_pictures_in_later_pieces(case: Case) -> None:
     piece = whole[:, first + 10 : second]
     pasts = case.read(None, piece, np.array([piece.shape[1]]), pasts=pasts, images=images[1:])
     piece = whole[:, second:]
-    read = case.both[0].prefill(piece, np.array([piece.shape[1]]), past=pasts[0], room=1)
+    read = case.both[0].prefill(piece, np.array([piece.shape[1]]), past=pasts[0], reserve=1)
     case.same([read[0], hidden])
     case.step(np.array([7]), [read[1], past])
 
@@ -107,7 +107,7 @@ def test_what_was_kept_goes_on_after_other_conversations(case: Case) -> None:
     ]
     for turn in range(3):
         for index in (2, 0, 1):
-            pasts = case.read(None, *case.prompts(1, 5, seed=turn), room=4, pasts=kept[index])
+            pasts = case.read(None, *case.prompts(1, 5, seed=turn), reserve=4, pasts=kept[index])
             for token in range(4):
                 pasts = case.step(np.array([5 + token]), pasts)
             kept[index] = pasts
@@ -138,7 +138,7 @@ def test_what_runners_can_read(case: Case) -> None:
     free = case.files.config.text.max_position_embeddings
     for one in case.both:
         static = hasattr(one, '_recipe')
-        assert (one.chunk, one.room) == ((24, 112) if static else (256, free))
+        assert (one.chunk, one.capacity) == ((24, 112) if static else (256, free))
 
 
 def test_more_than_there_is_room_for(case: Case) -> None:
@@ -160,10 +160,10 @@ def test_more_than_there_is_room_for(case: Case) -> None:
 
 
 def test_the_static_loop_says_early_that_there_will_be_no_room(engines: dict[str, Path]) -> None:
-    files = EngineFiles.verified(engines['onnxruntime-fp32'])
+    files = EngineDirectory.verified(engines['onnxruntime-fp32'])
     runner = on_static_loop(files)
-    with pytest.raises(EngineError, match='room for 112 tokens .* not 113; build it by a recipe'):
-        runner.prefill(np.full((1, 3), 5), np.array([3]), room=110)
+    with pytest.raises(EngineError, match='slots for 112 tokens .* not 113; build it by a recipe'):
+        runner.prefill(np.full((1, 3), 5), np.array([3]), reserve=110)
     with pytest.raises(EngineError, match='reads 24 tokens at once, not 25; build it by a recipe'):
         runner.prefill(np.full((1, 25), 5), np.array([25]))
 
@@ -171,7 +171,7 @@ def test_the_static_loop_says_early_that_there_will_be_no_room(engines: dict[str
 def test_the_cheapest_shape_that_fits(
     engines: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = EngineFiles.verified(engines['onnxruntime-fp32'])
+    files = EngineDirectory.verified(engines['onnxruntime-fp32'])
     runner = on_static_loop(files)
     ran: list[Shape] = []
     run = runner._run
@@ -205,7 +205,7 @@ def test_the_cheapest_shape_that_fits(
 def test_nothing_is_copied_while_nobody_else_asks(
     engines: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = EngineFiles.verified(engines['onnxruntime-fp32'])
+    files = EngineDirectory.verified(engines['onnxruntime-fp32'])
     runner = on_static_loop(files)
     case = Case(files, runner, EXACT)
     prefixes = case.look()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.cases import EXACT, Case, on_onnxruntime, on_static_loop, reference_of
-from kosmos_ros.engine.load import EngineFiles
+from kosmos_ros.engine.directory.directory import EngineDirectory
 from kosmos_ros.engine.runners import geometry as layout
 from kosmos_ros.errors import RunnerUnavailable
 
@@ -31,7 +31,7 @@ def test_every_shape_of_the_recipe(case: Case) -> None:
 def test_more_rows_than_any_shape_has(case: Case) -> None:
     prefixes = case.look()
     ids, lengths = case.prompts(11, 7, seed=5)
-    pasts = case.read(prefixes, ids, lengths, room=2)
+    pasts = case.read(prefixes, ids, lengths, reserve=2)
     pasts = case.select(pasts, np.repeat(np.arange(11), 3))
     for step in range(2):
         pasts = case.step(case.first + np.arange(33) + step, pasts)
@@ -40,7 +40,7 @@ def test_more_rows_than_any_shape_has(case: Case) -> None:
 def test_sixty_four_steps_in_place(case: Case) -> None:
     prefixes = case.look()
     ids, lengths = case.prompts(3, 9, seed=6)
-    pasts = case.read(prefixes, ids, lengths, room=64)
+    pasts = case.read(prefixes, ids, lengths, reserve=64)
     rng = np.random.default_rng(7)
     for _ in range(64):
         pasts = case.step(rng.integers(4, case.files.vocabulary.size, 3), pasts)
@@ -51,7 +51,7 @@ def test_two_pasts_and_two_pictures_do_not_mix(case: Case) -> None:
     first = case.look()
     second = case.look(flipped=True)
     pasts = [
-        case.read(prefixes, *case.prompts(3, 6, seed), room=8)
+        case.read(prefixes, *case.prompts(3, 6, seed), reserve=8)
         for seed, prefixes in enumerate((first, second))
     ]
     rng = np.random.default_rng(8)
@@ -59,20 +59,20 @@ def test_two_pasts_and_two_pictures_do_not_mix(case: Case) -> None:
         for index in (0, 1):
             pasts[index] = case.step(rng.integers(4, 20, 3), pasts[index])
     # A search comes back to the rows of a prefill after steps from them.
-    asked = case.read(first, *case.prompts(2, 5, seed=9), room=1)
+    asked = case.read(first, *case.prompts(2, 5, seed=9), reserve=1)
     for rows in ([0, 0, 1], [1], [1, 0]):
         case.step(case.first + np.arange(len(rows)), case.select(asked, rows))
 
 
 def test_questions_without_a_picture(case: Case) -> None:
-    read = [one.prefill(*case.prompts(2, 5, seed=10), room=1) for one in case.both]
+    read = [one.prefill(*case.prompts(2, 5, seed=10), reserve=1) for one in case.both]
     case.same([hidden for hidden, _ in read])
     case.step(case.first + np.arange(2), [past for _, past in read])
 
 
 def test_bfloat16_is_not_for_onnxruntime(engines: dict[str, Path]) -> None:
     with pytest.raises(RunnerUnavailable, match='bfloat16'):
-        on_onnxruntime('products')(EngineFiles.verified(engines['tensorrt-bf16']))
+        on_onnxruntime('matmul')(EngineDirectory.verified(engines['tensorrt-bf16']))
 
 
 @pytest.mark.parametrize('piece', [8192, 100, 1])
@@ -94,7 +94,7 @@ def test_scores_of_the_whole_vocabulary(
 
 def test_the_reference_is_the_network_in_one_piece(engines: dict[str, Path]) -> None:
     """By attention of its own: what is new is in the cache before it is looked at."""
-    files = EngineFiles.verified(engines['onnxruntime-fp32'])
+    files = EngineDirectory.verified(engines['onnxruntime-fp32'])
     runner = reference_of(files)
     network = runner._network
     ids = np.random.default_rng(0).integers(4, files.vocabulary.mask, (2, 40))
@@ -117,7 +117,7 @@ def test_the_reference_is_the_network_in_one_piece(engines: dict[str, Path]) -> 
 
 
 def test_one_bad_picture_does_not_spoil_the_next(engines: dict[str, Path]) -> None:
-    files = EngineFiles.verified(engines['onnxruntime-fp32'])
+    files = EngineDirectory.verified(engines['onnxruntime-fp32'])
     case = Case(files, on_static_loop(files), EXACT)
     runner = case.both[0]
     bad = np.full_like(case.golden.pixels, np.nan)
@@ -127,4 +127,4 @@ def test_one_bad_picture_does_not_spoil_the_next(engines: dict[str, Path]) -> No
     hidden, _ = runner.prefill(*case.prompts(2, 8, seed=1), prefix=prefix)
     assert np.isnan(runner.logits(hidden, 0, 9)).any()
     prefixes = case.look()
-    case.step(np.array([5]), case.read(prefixes, *case.prompts(1, 3, seed=2), room=1))
+    case.step(np.array([5]), case.read(prefixes, *case.prompts(1, 3, seed=2), reserve=1))

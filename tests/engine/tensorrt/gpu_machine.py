@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from kosmos_ros.engine.building.plans import build_plans
+from kosmos_ros.engine.directory.directory import EngineDirectory
 from kosmos_ros.engine.load import load_engine
 from kosmos_ros.engine.machine import Gpu
 
@@ -12,16 +14,28 @@ GPU = Gpu('a device', '8.7', 16, 64 << 30, '12.6', '12.6')
 # These import TensorRT at their top, and must import this test's double.
 USERS = (
     'kosmos_ros.engine.tensorrt.log',
-    'kosmos_ros.engine.tensorrt.build',
-    'kosmos_ros.engine.tensorrt.missing_plans',
+    'kosmos_ros.engine.tensorrt.builder',
+    'kosmos_ros.engine.tensorrt.build_plans',
+    'kosmos_ros.engine.tensorrt.checked_plans',
     'kosmos_ros.engine.tensorrt.program',
 )
 
 
 def build(directory: Path, **options: Any) -> tuple[Any, list[str]]:
-    """The engine on TensorRT, its plans built if need be, and what was reported."""
+    """Build the plans that are missing, then load the engine by TensorRT; return it and what was
+    reported.
+    """
     lines: list[str] = []
-    options = {'self_check': 'off', 'build_plans': 'missing'} | options
+    build_plans(EngineDirectory.verified(directory), lines.append)
+    engine, loading = load(directory, **options)
+    return engine, lines + loading
+
+
+def load(directory: Path, **options: Any) -> tuple[Any, list[str]]:
+    """Load the engine by TensorRT, with the plans that are there; return it and what was
+    reported.
+    """
+    lines: list[str] = []
     engine = load_engine(directory, 'tensorrt', report=lines.append, **options)
     return engine, lines
 

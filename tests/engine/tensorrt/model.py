@@ -10,12 +10,12 @@ from typing import Any
 
 
 class Shape(tuple[int, ...]):
-    """Seen as Dims."""
+    """EncodedImage as Dims."""
 
 
 @dataclass(frozen=True)
 class HostMemory:
-    """Seen as IHostMemory."""
+    """EncodedImage as IHostMemory."""
 
     data: bytes
 

@@ -19,7 +19,8 @@ from engine.onnx_graphs import (
     refused,
     unary,
 )
-from kosmos_ros.engine.tensorrt.operators import ATTENTION, PRODUCTS, check_graph
+from kosmos_ros.engine.tensorrt.operators import check_graph
+from kosmos_ros.engine.tensorrt.tiers import FUSED, MATMUL
 
 
 @pytest.mark.parametrize('operator', ['ReduceSum', 'ReduceMean', 'ReduceL2', 'Squeeze'])
@@ -27,9 +28,9 @@ def test_axes_are_constants(operator: str) -> None:
     nodes = [node(operator, ['x', 'axes'], ['y'], name='it')]
     values: list[Value] = [('x', FLOAT, [2, 1])]
     outputs: list[Value] = [('y', FLOAT, None)]
-    check_graph(model(nodes, values, [], axes=np.array([1])), PRODUCTS)
+    check_graph(model(nodes, values, [], axes=np.array([1])), MATMUL)
     written = node('Constant', [], ['axes'], value=numpy_helper.from_array(np.array([1])))
-    check_graph(model([written, *nodes], values, []), PRODUCTS)
+    check_graph(model([written, *nodes], values, []), MATMUL)
     refused(model(nodes, [*values, ('axes', INT64, [1])], outputs), "'axes' must be a constant")
 
 
@@ -44,8 +45,8 @@ def norm(outputs: list[str], scale: type = np.float32) -> onnx.ModelProto:
 
 
 def test_layer_normalization_has_one_type_and_one_output() -> None:
-    check_graph(norm(['y']), PRODUCTS)
-    check_graph(norm(['y', '', '']), PRODUCTS)
+    check_graph(norm(['y']), MATMUL)
+    check_graph(norm(['y', '', '']), MATMUL)
     refused(norm(['y', 'mean']), "LayerNormalization 'norm': only its first output")
     refused(norm(['y'], np.float16), "mixed element types: .*'scale' FLOAT16")
 
@@ -60,10 +61,10 @@ def scattered(operator: str, **attributes: object) -> onnx.ModelProto:
 
 
 def test_scattering_does_not_reduce() -> None:
-    check_graph(scattered('ScatterElements', axis=0), PRODUCTS)
-    check_graph(scattered('ScatterElements', axis=0, reduction='none'), PRODUCTS)
+    check_graph(scattered('ScatterElements', axis=0), MATMUL)
+    check_graph(scattered('ScatterElements', axis=0, reduction='none'), MATMUL)
     refused(scattered('ScatterElements', axis=0, reduction='add'), 'not native')
-    check_graph(scattered('ScatterND'), PRODUCTS)
+    check_graph(scattered('ScatterND'), MATMUL)
     refused(scattered('ScatterND', reduction='none'), "'reduction' must be absent")
 
 
@@ -90,21 +91,19 @@ def weights(
 
 def test_int8_weights() -> None:
     half = np.ones(5, np.float16)
-    check_graph(weights(half, axis=1), PRODUCTS)
-    check_graph(weights(half[:4], axis=0), PRODUCTS)
-    check_graph(weights(np.ones((), np.float16)), PRODUCTS)
-    check_graph(weights(np.ones(5, np.float32), axis=1, opset=18), PRODUCTS)
-    check_graph(weights(half, axis=1, opset=24), ATTENTION)
+    check_graph(weights(half, axis=1), MATMUL)
+    check_graph(weights(half[:4], axis=0), MATMUL)
+    check_graph(weights(np.ones((), np.float16)), MATMUL)
+    check_graph(weights(np.ones(5, np.float32), axis=1, opset=18), MATMUL)
+    check_graph(weights(half, axis=1, opset=24), FUSED)
     refused(weights(half, axis=1, opset=18), 'need opset 19')
     refused(weights(half, axis=1, zero=True), 'a zero point must be left out')
     refused(
         weights(np.ones((2, 5), np.float16), axis=0, block_size=2, opset=24),
         "'block_size' must be absent; .*: only one scale, or one scale per channel",
-        ATTENTION,
+        FUSED,
     )
-    refused(
-        weights(half, axis=1, output_dtype=HALF, opset=24), "'output_dtype' must be", ATTENTION
-    )
+    refused(weights(half, axis=1, output_dtype=HALF, opset=24), "'output_dtype' must be", FUSED)
 
 
 def test_int8_needs_constants_and_dequantization() -> None:
@@ -144,11 +143,11 @@ def attended(
 
 @pytest.mark.parametrize('element', [FLOAT, HALF, BRAIN])
 def test_attention(element: int) -> None:
-    check_graph(attended(element=element), ATTENTION)
-    check_graph(attended(element=element, slots='slots'), ATTENTION)
-    check_graph(attended(element=element, mask=element, attend={'scale': 1.0}), ATTENTION)
-    check_graph(attended(attention_inputs=('q', 'kv', 'kv')), ATTENTION)
-    check_graph(attended(attention_inputs=('q', 'kv', 'kv', '', '', '')), ATTENTION)
+    check_graph(attended(element=element), FUSED)
+    check_graph(attended(element=element, slots='slots'), FUSED)
+    check_graph(attended(element=element, mask=element, attend={'scale': 1.0}), FUSED)
+    check_graph(attended(attention_inputs=('q', 'kv', 'kv')), FUSED)
+    check_graph(attended(attention_inputs=('q', 'kv', 'kv', '', '', '')), FUSED)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +168,7 @@ def test_attention(element: int) -> None:
     ],
 )
 def test_restrictions_of_attention(graph: onnx.ModelProto, match: str) -> None:
-    refused(graph, match, ATTENTION)
+    refused(graph, match, FUSED)
 
 
 def test_attention_has_four_axes() -> None:
@@ -179,14 +178,14 @@ def test_attention_has_four_axes() -> None:
         [('y', HALF, [1, 3, 8])],
         opset=24,
     )
-    refused(graph, "'q' must have four axes", ATTENTION)
+    refused(graph, "'q' must have four axes", FUSED)
 
 
 def test_attention_is_refused_by_older_releases() -> None:
-    refused(attended(), 'Attention', PRODUCTS)
+    refused(attended(), 'Attention', MATMUL)
 
 
 def test_a_cache_is_not_updated_in_place() -> None:
     """It would have to have a static length."""
-    for tier in (PRODUCTS, ATTENTION):
+    for tier in (MATMUL, FUSED):
         refused(unary('TensorScatter'), 'not in the table', tier)

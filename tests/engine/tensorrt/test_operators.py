@@ -1,8 +1,6 @@
 """The exporter's graphs are held against what TensorRT's parser takes."""
 
 from collections.abc import Sequence
-import subprocess
-import sys
 
 import numpy as np
 import onnx
@@ -23,76 +21,27 @@ from engine.onnx_graphs import (
     refused,
     unary,
 )
-from kosmos_ros.engine.tensorrt.operators import (
-    ATTENTION,
-    PRODUCTS,
-    TIERS,
-    Tier,
-    check_graph,
-    tier_for,
-)
+from kosmos_ros.engine.tensorrt.operators import OPERATORS, check_graph
+from kosmos_ros.engine.tensorrt.tiers import FUSED, MATMUL, TIERS, Tier
 from kosmos_ros.errors import EngineError
-
-
-@pytest.mark.parametrize(
-    ('version', 'tier'),
-    [
-        ('10.3.0', PRODUCTS),
-        ('10.3.0.26', PRODUCTS),
-        ('10.13.3.9', PRODUCTS),
-        ('10.14.1.48.post1', PRODUCTS),
-        ('10.15.1.29', ATTENTION),
-        ('10.16.2.10', ATTENTION),
-        ('11.0.0.114', ATTENTION),
-        ('11.4.0.106', ATTENTION),
-        ('100.0', ATTENTION),
-    ],
-)
-def test_every_release_has_its_tier(version: str, tier: Tier) -> None:
-    assert tier_for(version) is tier
-
-
-@pytest.mark.parametrize('version', ['10.2.0', '10.0.1', '8.6.1', '1.15', 'unknown', '', '10'])
-def test_older_releases_are_refused(version: str) -> None:
-    with pytest.raises(EngineError, match=r'supports 10\.3 and above'):
-        tier_for(version)
-
-
-def test_a_tier_is_found_without_onnx() -> None:
-    program = (
-        'import sys; sys.modules["onnx"] = None\n'
-        'from kosmos_ros.engine.tensorrt.operators import tier_for\n'
-        'print(tier_for("10.3.0").name)'
-    )
-    done = subprocess.run(
-        [sys.executable, '-c', program], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout.strip() == 'products'
-
-
-def test_tiers_grow() -> None:
-    for older, newer in zip(TIERS, TIERS[1:], strict=False):
-        assert older.first < newer.first
-        assert older.max_opset <= newer.max_opset
-        assert older.operators.keys() < newer.operators.keys()
 
 
 @pytest.mark.parametrize('tier', TIERS, ids=lambda tier: tier.name)
 def test_the_table_speaks_onnx(tier: Tier) -> None:
     """Names, positions and types all exist in the tier's opset."""
-    for name, operator in tier.operators.items():
+    for name, operator in OPERATORS[tier.name].items():
         schema = onnx.defs.get_schema(name, tier.max_opset, '')
         for place in (*operator.inputs, *operator.constant):
             assert place < schema.max_input, name
         for types in (operator.types, *operator.inputs.values(), operator.output or ()):
             assert set(types) <= set(TensorProto.DataType.keys()), name
-    assert not {'If', 'Loop', 'Scan', 'NonZero', 'TopK', 'Unique'} & tier.operators.keys()
+    assert not {'If', 'Loop', 'Scan', 'NonZero', 'TopK', 'Unique'} & OPERATORS[tier.name].keys()
 
 
 @pytest.mark.parametrize('element', [FLOAT, HALF, BRAIN])
 def test_floats_pass(element: int) -> None:
-    check_graph(unary('Sqrt', element), PRODUCTS)
-    check_graph(unary('Softmax', element, axis=-1), ATTENTION)
+    check_graph(unary('Sqrt', element), MATMUL)
+    check_graph(unary('Softmax', element, axis=-1), FUSED)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +63,7 @@ def test_a_strongly_typed_sum_has_one_type() -> None:
         values: list[Value] = [('a', FLOAT, [2]), ('b', other, [2])]
         return model([node('Add', ['a', 'b'], ['y'], name='sum')], values, [('y', FLOAT, [2])])
 
-    check_graph(total(FLOAT), PRODUCTS)
+    check_graph(total(FLOAT), MATMUL)
     refused(total(HALF), "Add 'sum': mixed element types: 'a' FLOAT, 'b' FLOAT16, 'y' FLOAT")
 
 
@@ -124,7 +73,7 @@ def test_casts_conditions_and_comparisons_change_types() -> None:
         node('Less', ['half', 'half'], ['mask']),
         node('Where', ['mask', 'half', 'half'], ['y']),
     ]
-    check_graph(model(nodes, [('x', FLOAT, [2])], [('y', HALF, [2])]), PRODUCTS)
+    check_graph(model(nodes, [('x', FLOAT, [2])], [('y', HALF, [2])]), MATMUL)
     nodes[0] = node('Cast', ['x'], ['half'], to=TensorProto.UINT8)
     refused(model(nodes, [('x', FLOAT, [2])], [('y', HALF, [2])]), "'half' is UINT8")
 
@@ -154,7 +103,7 @@ def test_foreign_domains_are_refused() -> None:
     refused(graph, "Gelu 'it': domain 'com.microsoft' instead of the standard one")
 
 
-@pytest.mark.parametrize(('tier', 'most'), [(PRODUCTS, 20), (ATTENTION, 24)])
+@pytest.mark.parametrize(('tier', 'most'), [(MATMUL, 20), (FUSED, 24)])
 def test_the_opset_has_a_ceiling(tier: Tier, most: int) -> None:
     def identity(opset: int) -> onnx.ModelProto:
         nodes = [node('Identity', ['x'], ['y'])]
@@ -172,8 +121,8 @@ def test_five_problems_are_listed() -> None:
     nodes = [node('NonZero', ['x'], [f'y{i}'], name=f'n{i}') for i in range(7)]
     graph = model(nodes, [('x', FLOAT, [2])], [])
     with pytest.raises(EngineError) as caught:
-        check_graph(graph, PRODUCTS)
-    assert str(caught.value).startswith('the graph does not fit TensorRT 10.3 (tier products): ')
+        check_graph(graph, MATMUL)
+    assert str(caught.value).startswith('the graph does not fit TensorRT 10.3 (tier matmul): ')
     assert str(caught.value).endswith("NonZero 'n4': not in the table; and 2 more")
     del graph.graph.node[5:]
     refused(graph, "'n4': not in the table$")
@@ -197,7 +146,7 @@ def test_unknown_types_are_refused() -> None:
     # The operator is younger than the opset, so that inference passes it over.
     nodes = [node('Gelu', ['x'], ['between']), node('Erf', ['between'], ['y'], name='next')]
     values: list[Value] = [('x', FLOAT, [2])]
-    check_graph(model(nodes, values, [('y', FLOAT, [2])], opset=20), PRODUCTS)
+    check_graph(model(nodes, values, [('y', FLOAT, [2])], opset=20), MATMUL)
     refused(
         model(nodes, values, [('y', FLOAT, [2])], opset=18),
         "the element type of 'between' is unknown",
@@ -223,7 +172,7 @@ def test_shapes_are_static_or_declared(
     values: list[Value] = [('x', FLOAT, inputs), ('other', FLOAT, [2, 3])]
     graph = model(nodes, values, [('y', FLOAT, outputs)])
     if match is None:
-        check_graph(graph, PRODUCTS)
+        check_graph(graph, MATMUL)
     else:
         refused(graph, match)
 
@@ -234,7 +183,7 @@ def test_inputs_have_types_that_can_be_bound(element: int) -> None:
     graph.graph.input.append(helper.make_tensor_value_info('unused', element, [2]))
     refused(graph, "input 'unused': element type")
     graph.graph.input[1].CopyFrom(helper.make_tensor_value_info('unused', BOOL, [2]))
-    check_graph(graph, PRODUCTS)
+    check_graph(graph, MATMUL)
 
 
 def test_external_data_need_not_be_there() -> None:
@@ -248,4 +197,4 @@ def test_external_data_need_not_be_there() -> None:
     table.ClearField('raw_data')
     table.data_location = TensorProto.EXTERNAL
     table.external_data.add(key='location', value='nowhere.data')
-    check_graph(graph, PRODUCTS)
+    check_graph(graph, MATMUL)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 import fcntl
+from importlib import import_module
 import json
 from pathlib import Path
 import threading
@@ -12,15 +13,17 @@ import pytest
 
 from kosmos_ros.console.main import main
 from kosmos_ros.engine import machine
-from kosmos_ros.engine.directory.file_names import GOLDEN_FILE
-from kosmos_ros.engine.directory.reference import Golden
-from kosmos_ros.engine.load import EngineFiles, load_engine, open_runner
+from kosmos_ros.engine.base import ignore_progress
+from kosmos_ros.engine.building.plans import build_plans
+from kosmos_ros.engine.directory.directory import REFERENCE_FILE, EngineDirectory
+from kosmos_ros.engine.directory.reference import ReferenceAnswers
+from kosmos_ros.engine.load import open_runner
 from kosmos_ros.engine.machine import Gpu
 from kosmos_ros.engine.tensorrt.plans import stored_plans
 from kosmos_ros.errors import EngineFileError, RunnerUnavailable, SelfCheckFailed
 
 from .double import Double
-from .gpu_machine import GPU, build, called, damage
+from .gpu_machine import GPU, build, called, damage, load
 
 # What is tested here is ours; the oldest and the newest release do.
 pytestmark = pytest.mark.parametrize('surface', ['10.3.0', '11.4.0.106'], indirect=True)
@@ -29,11 +32,37 @@ pytestmark = pytest.mark.parametrize('surface', ['10.3.0', '11.4.0.106'], indire
 def test_plans_are_built_once(gpu: Double, fp16: Path) -> None:
     build(fp16)[0].close()
     assert called(gpu, 'Builder.build_serialized_network') == 2
-    build(fp16, build_plans='never')[0].close()
+    load(fp16)[0].close()
     assert called(gpu, 'Builder.build_serialized_network') == 2
     (stored,) = stored_plans(fp16)
     assert stored.complete
     assert stored.machine == f'{GPU.name}, TensorRT {gpu.__version__}'
+
+
+def test_new_plans_are_checked_once_and_loaded_once(gpu: Double, fp16: Path) -> None:
+    engine, lines = build(fp16)
+    assert sum(line.startswith('self-check of the plans') for line in lines) == 7
+    assert called(gpu, 'Runtime.deserialize_cuda_engine') == 2
+    engine.close()
+    engine, lines = load(fp16)
+    assert not any(line.startswith('self-check') for line in lines)
+    engine.close()
+
+
+def test_on_a_read_only_engine_new_plans_are_checked_at_every_load(
+    gpu: Double, fp16: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError('read-only file system')
+
+    build_plans(EngineDirectory.verified(fp16), ignore_progress)
+    # Not by its name: the fixture has made the package forget it.
+    checked_plans = import_module('kosmos_ros.engine.tensorrt.checked_plans')
+    monkeypatch.setattr(checked_plans, 'write_plan_manifest', refuse)
+    for _ in range(2):
+        engine, lines = load(fp16)
+        assert any('checked at every start' in line for line in lines)
+        engine.close()
 
 
 @pytest.mark.parametrize(
@@ -53,7 +82,7 @@ def test_plans_of_another_machine_are_not_looked_at(
     other = Gpu(**{name: getattr(GPU, name) for name in Gpu.__slots__} | change)
     monkeypatch.setattr(machine, 'gpu', lambda: other)
     with pytest.raises(RunnerUnavailable, match='no TensorRT plans for this machine .*1 other'):
-        build(fp16, build_plans='never')
+        load(fp16)
     assert called(gpu, 'Runtime.deserialize_cuda_engine') == deserialized
     gpu.device_name = other.name
     build(fp16)[0].close()
@@ -72,9 +101,9 @@ def test_damaged_plans_reach_no_loader(
     (stored,) = stored_plans(fp16)
     harm(stored.folder / name)
     with pytest.raises(EngineFileError, match=str(stored.folder)):
-        build(fp16, build_plans='never')
+        load(fp16)
     assert called(gpu, 'Runtime.deserialize_cuda_engine') == deserialized
-    # Asked to, it builds them anew.
+    # A build replaces them.
     build(fp16, self_check='quick')[0].close()
 
 
@@ -83,7 +112,7 @@ def test_plans_that_others_could_have_written_are_refused(gpu: Double, fp16: Pat
     (stored,) = stored_plans(fp16)
     stored.folder.chmod(0o777)
     with pytest.raises(EngineFileError, match='others may write'):
-        build(fp16, build_plans='never')
+        load(fp16)
 
 
 def test_an_interrupted_build_goes_on(
@@ -94,11 +123,11 @@ def test_an_interrupted_build_goes_on(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        load_engine(fp16, 'tensorrt', build_plans='missing', report=report)
+        build_plans(EngineDirectory.verified(fp16), report)
     (stored,) = stored_plans(fp16)
     assert not stored.complete
     with pytest.raises(RunnerUnavailable):
-        build(fp16, build_plans='never')
+        load(fp16)
     gpu.calls.clear()
     _, lines = build(fp16)
     assert 'plans: vision.plan was built before' in lines
@@ -116,9 +145,7 @@ def test_two_processes_build_one_after_the_other(gpu: Double, fp16: Path) -> Non
         if 'waiting for another process' in line:
             waiting.set()
 
-    second = threading.Thread(
-        target=lambda: load_engine(fp16, 'tensorrt', build_plans='missing', report=report)
-    )
+    second = threading.Thread(target=lambda: build_plans(EngineDirectory.verified(fp16), report))
     build(fp16)[0].close()
     (stored,) = stored_plans(fp16)
     built = called(gpu, 'Builder.build_serialized_network')
@@ -137,14 +164,13 @@ def test_wrong_numbers_are_refused_with_their_stage(
     gpu: Double, fp16: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     """The graph in the plan is not the one that the reference answers are of."""
-    files = EngineFiles.verified(fp16)
-    golden = Golden.read(fp16 / GOLDEN_FILE)
+    directory = EngineDirectory.verified(fp16)
+    build_plans(directory, ignore_progress)
+    reference = ReferenceAnswers.read(fp16 / REFERENCE_FILE)
     name = {'vision': 'embeds', 'prefill of the image': 'image_hidden'}.get(stage, 'step_hidden')
-    replace(golden, **{name: 2 * getattr(golden, name)}).write(fp16 / GOLDEN_FILE)
+    replace(reference, **{name: 2 * getattr(reference, name)}).write(fp16 / REFERENCE_FILE)
     with pytest.raises(SelfCheckFailed, match=f'plans built here are refused.*{stage} differs'):
-        open_runner(
-            files, 'tensorrt', level='off', build_plans='missing', report=lambda line: None
-        )
+        open_runner(directory, 'tensorrt', level='off')
     assert stored_plans(fp16) == []
 
 
@@ -173,7 +199,7 @@ def test_the_commands_build_show_verify_and_prune(
     assert main(['engine', 'prune', str(fp16)]) == 0
     assert capsys.readouterr().out.count('removed') == 1
     (kept,) = stored_plans(fp16)
-    build(fp16, build_plans='never')[0].close()
+    load(fp16)[0].close()
     assert main(['engine', 'prune', str(fp16)]) == 0
     assert 'nothing to remove' in capsys.readouterr().out
     assert kept.folder.exists()

@@ -6,8 +6,6 @@ import pytest
 
 from kosmos_ros.engine.directory.recipe import Recipe, recipe_named
 from kosmos_ros.engine.tensorrt.profiles import Profile, profile_of, profiles
-from kosmos_ros.engine.tensorrt.versions import version_of
-from kosmos_ros.errors import EngineError
 
 OLD, NEW = ('10.3.0', '10.7.0.post1', '9.9'), ('10.8.0', '10.15.1', '11.0')
 
@@ -56,13 +54,3 @@ def test_those_of_our_recipes(name: str) -> None:
     assert [one.best for one in profiles(recipe, '10.13')] == list(recipe.shapes)
     (wide,) = profiles(recipe, '10.3')
     assert wide.best == (1, 16, 80)
-
-
-def test_versions() -> None:
-    assert version_of('10.13.3.9') == (10, 13)
-    assert version_of('10.3') == (10, 3)
-    for text in ('', '10', 'ten.three', 'v10.3'):
-        with pytest.raises(EngineError, match='is not a version'):
-            version_of(text)
-    # Not as text, where 10.10 comes before 10.8.
-    assert version_of('10.10') > version_of('10.8')

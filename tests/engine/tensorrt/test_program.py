@@ -12,11 +12,14 @@ import torch
 
 from engine.cases import CLOSE, EXACT, Case, talk
 from engine.tensorrt.double import Double
-from engine.tensorrt.gpu_machine import build, called, damage
+from engine.tensorrt.gpu_machine import build, called, damage, load
 from engine.tensorrt.host_device import HostDevice
 from kosmos_ros.console.main import main
+from kosmos_ros.engine.base import ignore_progress
+from kosmos_ros.engine.building.plans import build_plans
+from kosmos_ros.engine.directory.directory import EngineDirectory
 from kosmos_ros.engine.directory.recipe import Recipe
-from kosmos_ros.engine.load import EngineFiles, load_engine, open_runner
+from kosmos_ros.engine.load import load_engine, open_runner
 from kosmos_ros.engine.tensorrt.plans import stored_plans
 from kosmos_ros.errors import EngineError, EngineFileError, RunnerUnavailable
 
@@ -49,10 +52,9 @@ def test_checkpoint_to_boxes(gpu: Double, directory: Path) -> None:
 
 def test_a_conversation(gpu: Double, directory: Path) -> None:
     """Prompts in pieces, beams, and the questions of others between any two steps."""
-    files = EngineFiles.verified(directory)
-    runner, _ = open_runner(
-        files, 'tensorrt', level='off', build_plans='missing', report=lambda line: None
-    )
+    files = EngineDirectory.verified(directory)
+    build_plans(files, ignore_progress)
+    runner, _ = open_runner(files, 'tensorrt', level='off')
     exact = files.recipe.precision == 'fp32'
     talk(Case(files, runner, EXACT if exact else CLOSE))
     runner.close()
@@ -105,7 +107,7 @@ def test_every_refusal_of_tensorrt_is_an_error_with_its_words(
 
 def test_without_plans_it_says_what_to_run(gpu: Double, fp16: Path) -> None:
     with pytest.raises(RunnerUnavailable, match=f'kosmos_ros engine build --out {fp16}'):
-        build(fp16, build_plans='never')
+        load(fp16)
     engine = load_engine(fp16)
     assert 'a fallback' in engine.name
     assert 'no TensorRT plans' in engine.remarks[0]
@@ -155,10 +157,4 @@ def test_one_command_from_checkpoint_to_plans(
     command = ['engine', 'build', '--checkpoint', str(checkpoint), '--recipe', str(target)]
     assert main([*command, '--out', str(out)]) == 0
     assert [stored.complete for stored in stored_plans(out)] == [True]
-    build(out, build_plans='never', self_check='quick')[0].close()
-
-
-def test_asked_for_plans_only_it_falls_back_to_nothing(gpu: Double, fp16: Path) -> None:
-    gpu.fail_next('Builder.build_serialized_network')
-    with pytest.raises(EngineError, match=r'vision\.plan cannot be built'):
-        load_engine(fp16, build_plans='only')
+    load(out, self_check='quick')[0].close()

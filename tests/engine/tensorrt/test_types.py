@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 # Every module that uses TensorRT.
 OURS = (
-    'kosmos_ros/engine/tensorrt_build.py',
-    'kosmos_ros/engine/tensorrt_log.py',
-    'kosmos_ros/engine/runners/tensorrt.py',
+    'kosmos_ros/engine/tensorrt/builder.py',
+    'kosmos_ros/engine/tensorrt/log.py',
+    'kosmos_ros/engine/tensorrt/program.py',
 )
 
 # Each line is wrong in some releases.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from std_msgs.msg import Header
 
-from kosmos_ros.engine.base import Answer, Located, PhraseGrounding
+from kosmos_ros.engine.base import Answer, PhraseGrounding, ScoredBox
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model.boxes import Box
 from kosmos_ros.node.conversion.answers import check_answer, findings_from, groundings_from
@@ -14,10 +14,10 @@ from kosmos_ros.node.conversion.stamped_image import Frame, Instant, Scene, Shot
 
 FRAME = Frame(np.zeros((20, 40, 3), np.uint8), Header(frame_id='eye'))
 SCENE = Scene.of(Shot(None, Instant(0, 0.0)), FRAME)  # type: ignore[arg-type]
-LEFT, RIGHT = (Located(Box(x, 0.0, x + 0.5, 0.5), 0.5 + x) for x in (0.0, 0.5))
+LEFT, RIGHT = (ScoredBox(Box(x, 0.0, x + 0.5, 0.5), 0.5 + x) for x in (0.0, 0.5))
 
 
-def answer(*boxes: Located, span: tuple[int, int] = (0, 3)) -> Answer:
+def answer(*boxes: ScoredBox, span: tuple[int, int] = (0, 3)) -> Answer:
     return Answer('two mugs', (PhraseGrounding('two', span, boxes),))
 
 
@@ -36,7 +36,7 @@ def test_in_pixels_and_in_order() -> None:
 def test_numbers_of_numpy_become_floats() -> None:
     """Others would end the process in the middleware."""
     corners = [np.float32(corner) for corner in (0.0, 0.0, 0.5, 0.5)]
-    odd = Located(Box(*corners), np.float32(0.5))  # type: ignore[arg-type]
+    odd = ScoredBox(Box(*corners), np.float32(0.5))  # type: ignore[arg-type]
     places = (np.int64(0), np.int64(3))
     (one,) = groundings_from(check_answer(answer(odd, span=places), SCENE), SCENE)  # type: ignore[arg-type]
     numbers = (one.boxes[0].center.position.x, one.boxes[0].size_x, one.scores[0])
@@ -47,15 +47,15 @@ def test_numbers_of_numpy_become_floats() -> None:
 def test_what_has_no_image_or_no_box_is_left_out() -> None:
     assert check_answer(answer(LEFT), None).groundings == ()
     assert groundings_from(answer(LEFT), None) == []
-    inverted = Located(Box(0.5, 0.5, 0.1, 0.1), 0.5)
+    inverted = ScoredBox(Box(0.5, 0.5, 0.1, 0.1), 0.5)
     assert check_answer(answer(inverted), SCENE) == Answer('two mugs')
 
 
 @pytest.mark.parametrize(
     'senseless',
     [
-        answer(Located(Box(math.nan, 0, 1, 1), 0.5)),
-        answer(Located(Box(0, 0, 1, 1), 7.0)),
+        answer(ScoredBox(Box(math.nan, 0, 1, 1), 0.5)),
+        answer(ScoredBox(Box(0, 0, 1, 1), 7.0)),
         answer(LEFT, span=(-1, 3)),
         answer(LEFT, span=(0, 9)),
         answer(LEFT, span=(3, 0)),

@@ -13,7 +13,7 @@ import pytest
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from kosmos_ros.engine.base import Located
+from kosmos_ros.engine.base import ScoredBox
 from kosmos_ros.errors import BadImage, EngineError
 from kosmos_ros.limits import Limits
 from kosmos_ros.model.boxes import Box
@@ -223,7 +223,7 @@ FRAME = Frame(np.zeros((100, 200, 3), np.uint8), Header(frame_id='eye'))
 
 
 def test_detections_are_in_the_image_s_pixels() -> None:
-    located = Located(Box(0.1, 0.2, 0.5, 1.0), 0.75)
+    located = ScoredBox(Box(0.1, 0.2, 0.5, 1.0), 0.75)
     array = detections_from([Finding('the cup', located)], FRAME)
     assert array.header.frame_id == 'eye'
     (detection,) = array.detections
@@ -244,7 +244,7 @@ NUMBERS = st.one_of(
 @settings(max_examples=1000, deadline=None)
 @given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=4))
 def test_no_senseless_number_is_published(rows: list[tuple[float, ...]]) -> None:
-    located = [Located(Box(*row[:4]), row[4]) for row in rows]
+    located = [ScoredBox(Box(*row[:4]), row[4]) for row in rows]
     try:
         inside = check_located(located)
     except EngineError:

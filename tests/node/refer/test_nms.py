@@ -3,14 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kosmos_ros.engine.base import Located
+from kosmos_ros.engine.base import ScoredBox
 from kosmos_ros.model.boxes import Box
 from kosmos_ros.node.refer.nms import SAME_THING_IOU, distinct, wanted_top_k
 
-A = Located(Box(0, 0, 0.5, 0.5), 0.5)
-NEAR_A = Located(Box(0, 0, 0.5, 0.53), 0.4)
-B = Located(Box(0.5, 0.5, 1, 1), 0.2)
-HALF_A = Located(Box(0, 0, 0.25, 0.5), 0.1)
+A = ScoredBox(Box(0, 0, 0.5, 0.5), 0.5)
+NEAR_A = ScoredBox(Box(0, 0, 0.5, 0.53), 0.4)
+B = ScoredBox(Box(0.5, 0.5, 1, 1), 0.2)
+HALF_A = ScoredBox(Box(0, 0, 0.25, 0.5), 0.1)
 
 
 def test_keeps_the_best_of_each_thing() -> None:
@@ -30,8 +30,8 @@ SPANS = st.tuples(st.integers(0, 15), st.integers(16, 32))
 BOXES = st.builds(lambda x, y: Box(x[0] / 32, y[0] / 32, x[1] / 32, y[1] / 32), SPANS, SPANS)
 
 
-@given(st.lists(st.builds(Located, BOXES, SHARES), max_size=12), st.integers(1, 5))
-def test_no_two_overlap(located: list[Located], most: int) -> None:
+@given(st.lists(st.builds(ScoredBox, BOXES, SHARES), max_size=12), st.integers(1, 5))
+def test_no_two_overlap(located: list[ScoredBox], most: int) -> None:
     kept = distinct(located, most)
     assert len(kept) <= most
     assert kept[:1] == located[:1]

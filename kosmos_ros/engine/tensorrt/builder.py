@@ -10,11 +10,11 @@ from typing import Any
 
 import tensorrt as trt
 
+from kosmos_ros.engine.base import Report
 from kosmos_ros.engine.directory.recipe import Shape
-from kosmos_ros.engine.tensorrt.log import Log
+from kosmos_ros.engine.tensorrt.log import TensorRTLog
 from kosmos_ros.engine.tensorrt.profiles import Profile
 
-Report = Callable[[str], None]
 _MIB = 1 << 20
 
 
@@ -36,20 +36,20 @@ class PlanRequest:
 def build_plan(request: PlanRequest, timing_cache: Path, report: Report) -> bytes:
     """Build one plan.
 
-    :param timing_cache: measurements of earlier builds on this machine; read if it is there,
-        written in the end.
+    :param timing_cache: file with measurements of earlier builds on this machine; read if it
+        is there, written at the end.
     :raises EngineError: with TensorRT's own last words.
     """
-    log = Log()
+    log = TensorRTLog()
     builder = trt.Builder(log)
     flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    network = log.need(builder.create_network(flags), 'TensorRT makes no network')
+    network = log.require(builder.create_network(flags), 'TensorRT makes no network')
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(request.graph)):
         said = '; '.join(parser.get_error(index).desc() for index in range(parser.num_errors))
         raise log.error(f'TensorRT cannot read {request.graph.name} ({said})')
     _allow_decomposition(network)
-    config = log.need(builder.create_builder_config(), 'TensorRT makes no configuration')
+    config = log.require(builder.create_builder_config(), 'TensorRT makes no configuration')
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_mib * _MIB)
     config.builder_optimization_level = request.optimization_level
     # Auxiliary streams would need scratch memory and events of their own in captured graphs.
@@ -58,7 +58,7 @@ def build_plan(request: PlanRequest, timing_cache: Path, report: Report) -> byte
     config.progress_monitor = progress
     _use_timing_cache(config, timing_cache)
     for each in request.profiles:
-        profile = log.need(builder.create_optimization_profile(), 'TensorRT makes no profile')
+        profile = log.require(builder.create_optimization_profile(), 'TensorRT makes no profile')
         least, best, most = map(request.inputs, (each.least, each.best, each.most))
         for name in best:
             profile.set_shape(name, least[name], best[name], most[name])
@@ -67,7 +67,7 @@ def build_plan(request: PlanRequest, timing_cache: Path, report: Report) -> byte
     plan = builder.build_serialized_network(network, config)
     if progress.cancelled:
         raise KeyboardInterrupt
-    plan = log.need(plan, f'{request.name} cannot be built')
+    plan = log.require(plan, f'{request.name} cannot be built')
     cache = config.get_timing_cache()
     if cache is not None:
         draft = timing_cache.with_suffix('.draft')
@@ -77,7 +77,7 @@ def build_plan(request: PlanRequest, timing_cache: Path, report: Report) -> byte
 
 
 def _use_timing_cache(config: trt.IBuilderConfig, path: Path) -> None:
-    """Measurements of an earlier build, if TensorRT takes them as this machine's; or new ones."""
+    """Use the measurements of an earlier build, if TensorRT accepts them; else begin new ones."""
     for measured in (path.read_bytes() if path.is_file() else b'', b''):
         cache = config.create_timing_cache(measured)
         if cache is not None and config.set_timing_cache(cache, False):
@@ -85,7 +85,7 @@ def _use_timing_cache(config: trt.IBuilderConfig, path: Path) -> None:
 
 
 def _allow_decomposition(network: trt.INetworkDefinition) -> None:
-    """Attention that no fused kernel fits is computed by single ones instead of failing."""
+    """Let attention that no fused kernel fits be computed by single kernels instead of failing."""
     kind = getattr(trt.LayerType, 'ATTENTION_INPUT', None)
     for index in range(network.num_layers if kind is not None else 0):
         # Its class comes with 10.14, so no earlier release has a type for it.
@@ -97,7 +97,7 @@ def _allow_decomposition(network: trt.INetworkDefinition) -> None:
 
 
 class _Progress(trt.IProgressMonitor):
-    """TensorRT's phases as one line of per cent."""
+    """Reports TensorRT's phases as lines of per cent."""
 
     def __init__(self, name: str, report: Report) -> None:
         super().__init__()

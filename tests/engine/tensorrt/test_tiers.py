@@ -1,0 +1,60 @@
+"""Which graph a TensorRT release reads."""
+
+import subprocess
+import sys
+
+import pytest
+
+from kosmos_ros.engine.tensorrt.tiers import FUSED, MATMUL, TIERS, Tier, parse_version, tier_for
+from kosmos_ros.errors import EngineError
+
+
+@pytest.mark.parametrize(
+    ('version', 'tier'),
+    [
+        ('10.3.0', MATMUL),
+        ('10.3.0.26', MATMUL),
+        ('10.13.3.9', MATMUL),
+        ('10.14.1.48.post1', MATMUL),
+        ('10.15.1.29', FUSED),
+        ('10.16.2.10', FUSED),
+        ('11.0.0.114', FUSED),
+        ('11.4.0.106', FUSED),
+        ('100.0', FUSED),
+    ],
+)
+def test_every_release_has_its_tier(version: str, tier: Tier) -> None:
+    assert tier_for(version) is tier
+
+
+@pytest.mark.parametrize('version', ['10.2.0', '10.0.1', '8.6.1', '1.15', 'unknown', '', '10'])
+def test_older_releases_are_refused(version: str) -> None:
+    with pytest.raises(EngineError, match=r'supports 10\.3 and above'):
+        tier_for(version)
+
+
+def test_a_tier_is_found_without_onnx() -> None:
+    program = (
+        'import sys; sys.modules["onnx"] = None\n'
+        'from kosmos_ros.engine.tensorrt.tiers import tier_for\n'
+        'print(tier_for("10.3.0").name)'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == 'matmul'
+
+
+def test_tiers_grow() -> None:
+    for older, newer in zip(TIERS, TIERS[1:], strict=False):
+        assert older.first_release < newer.first_release
+        assert older.max_opset <= newer.max_opset
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    # Not as text, where 10.10 comes before 10.8.
+    assert parse_version('10.10') > parse_version('10.8')
+    assert parse_version('10.13.3.9') > parse_version('10.13')
+    for text in ('', 'ten.three', '10.x'):
+        with pytest.raises(EngineError, match='is not a version'):
+            parse_version(text)
