@@ -43,7 +43,13 @@ _PROGRESS_FILE = 'progress.json'
 
 
 def build_engine(
-    checkpoint: Path, out: Path, recipe: Recipe, *, name: str, report: Report = print
+    checkpoint: Path,
+    out: Path,
+    recipe: Recipe,
+    *,
+    name: str,
+    source: str = '',
+    report: Report = print,
 ) -> Manifest:
     """Make the portable part of an engine directory from a Hugging Face checkpoint directory.
 
@@ -53,15 +59,12 @@ def build_engine(
     :param checkpoint: has config.json, model.safetensors (or its shards), and
         sentencepiece.bpe.model or tokenizer.json.
     :param out: must not exist.
+    :param source: where the checkpoint was fetched from; the manifest names it.
     :raises EngineFileError: when the checkpoint is not complete or `out` exists.
     :raises EngineError: when disk or memory would not do, or the result is not what the reference
         gives.
     """
-    if out.exists():
-        raise EngineFileError(
-            f'{out} exists already; remove it or choose another --out '
-            '(without --checkpoint, plans for this machine are added to it)'
-        )
+    check_absent(out)
     config = Kosmos2Config.from_json(checkpoint / CONFIG_FILE)
     recipe = recipe.within(config.text.max_position_embeddings)
     _check_image(config, recipe)
@@ -137,7 +140,8 @@ def build_engine(
         runner=recipe.runner,
         precision=recipe.precision,
         model=model,
-        made_by=f'kosmos_ros {__version__}, torch {torch.__version__}',
+        made_by=f'kosmos_ros {__version__}, torch {torch.__version__}'
+        + (f', from {source}' if source else ''),
     )
     # Until now, an interruption costs no stage.
     del manifest.files[_PROGRESS_FILE]
@@ -146,6 +150,17 @@ def build_engine(
     work.folder.rename(out)
     report(f'{out} is ready')
     return manifest
+
+
+def check_absent(out: Path) -> None:
+    """
+    :raises EngineFileError: when there is something that a new engine would overwrite.
+    """
+    if out.exists():
+        raise EngineFileError(
+            f'{out} exists already; remove it or choose another --out '
+            '(without --checkpoint, plans for this machine are added to it)'
+        )
 
 
 class _Work:
