@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 KEYS = {'PIL': 'python3-pil', 'numpy': 'python3-numpy', 'yaml': 'python3-yaml'}
 OPTIONAL = {
     'cv_bridge',
+    'httpx2',
+    'huggingface_hub',
     'onnx',
     'onnx_ir',
     'onnxruntime',

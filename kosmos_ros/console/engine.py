@@ -31,9 +31,11 @@ def add_engine_commands(commands: 'argparse._SubParsersAction[argparse.ArgumentP
     )
     build.add_argument(
         '--checkpoint',
-        type=Path,
         help='directory with config.json, *.safetensors, and sentencepiece.bpe.model or '
-        'tokenizer.json',
+        'tokenizer.json; or an id of the Hugging Face hub, as microsoft/kosmos-2-patch14-224',
+    )
+    build.add_argument(
+        '--revision', help='commit, tag or branch to fetch from the hub; see docs/checkpoints.md'
     )
     build.add_argument('--out', type=Path, required=True, help='the engine directory')
     build.add_argument(
@@ -58,8 +60,8 @@ def add_engine_commands(commands: 'argparse._SubParsersAction[argparse.ArgumentP
         '--golden',
         type=Path,
         metavar='SNOWMAN',
-        help="also the golden (published) answers of the released model about this picture, Kosmos-2's "
-        'snowman.png',
+        help='also the golden answers, which are published for the released model and this '
+        "picture, Kosmos-2's snowman.png",
     )
     verify.add_argument('--report', type=Path, metavar='FILE', help='write the report as JSON')
     verify.set_defaults(run=_verify)
@@ -113,7 +115,8 @@ def _build(options: argparse.Namespace) -> int:
     console = Console()
     if options.checkpoint is not None:
         with requiring():
-            from kosmos_ros.engine.building.build import build_engine
+            from kosmos_ros.engine.building.build import build_engine, check_absent
+        from kosmos_ros.engine.building.hub import find_checkpoint
 
         wanted = options.recipe or 'cpu'
         own = wanted.endswith('.yaml')
@@ -121,11 +124,14 @@ def _build(options: argparse.Namespace) -> int:
         if options.precision:
             recipe = recipe.with_precision(options.precision)
         name = options.name or 'Kosmos-2'
-        build_engine(options.checkpoint, options.out, recipe, name=name, report=console)
-    elif options.recipe or options.precision or options.name:
+        check_absent(options.out)
+        found = find_checkpoint(options.checkpoint, options.revision, console)
+        checkpoint, source = found.directory, found.source
+        build_engine(checkpoint, options.out, recipe, name=name, source=source, report=console)
+    elif options.recipe or options.precision or options.name or options.revision:
         raise EngineFileError(
-            '--recipe, --precision and --name belong to --checkpoint; without it, plans are added '
-            'to an engine that has been made'
+            '--recipe, --precision, --name and --revision belong to --checkpoint; without it, '
+            'plans are added to an engine that has been made'
         )
     directory = EngineDirectory.verified(options.out)
     if directory.recipe.runner != 'tensorrt':

@@ -1,7 +1,7 @@
 """Referring expressions and questions on held-out scenes of the simulated tabletop.
 
 Protocol of expressions: one new scene per expression at the camera's full size, kinds equally
-often, the engine's best box as the engine reports it; a hit is IoU >= 0.5 with the attention_mask box of
+often, the engine's best box as the engine reports it; a hit is IoU >= 0.5 with the visible box of
 the object.
 
 Protocol of questions: one new scene per question or chat, kinds equally often, greedy answers.

@@ -38,7 +38,8 @@ def image_from(
         return rgb_from(source)
     if not isinstance(source, np.ndarray) or source.dtype != np.uint8:
         raise TypeError(
-            f'an image is uint8[height, width, 3], an image of Pillow, or a path, not {source!r:.80}'
+            'an image is uint8[height, width, 3], an image of Pillow, or a path, '
+            f'not {source!r:.80}'
         )
     if source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
         raise ValueError(f'an image has the shape [height, width, 3], not {source.shape}')

@@ -37,7 +37,13 @@ from kosmos_ros.model.vocabulary import Vocabulary
 
 
 def build_engine(
-    checkpoint: Path, out: Path, recipe: Recipe, *, name: str, report: Report = print
+    checkpoint: Path,
+    out: Path,
+    recipe: Recipe,
+    *,
+    name: str,
+    source: str = '',
+    report: Report = print,
 ) -> Manifest:
     """Make the portable part of an engine directory from a Hugging Face checkpoint directory.
 
@@ -47,15 +53,12 @@ def build_engine(
     :param checkpoint: has config.json, model.safetensors (or its shards), and
         sentencepiece.bpe.model or tokenizer.json.
     :param out: must not exist.
+    :param source: where the checkpoint was fetched from; the manifest names it.
     :raises EngineFileError: when the checkpoint is not complete or `out` exists.
     :raises EngineError: when disk or memory would not do, or the result is not what the reference
         gives.
     """
-    if out.exists():
-        raise EngineFileError(
-            f'{out} exists already; remove it or choose another --out '
-            '(without --checkpoint, plans for this machine are added to it)'
-        )
+    check_absent(out)
     config = Kosmos2Config.from_json(checkpoint / CONFIG_FILE)
     recipe = recipe.within(config.text.max_position_embeddings)
     _check_image(config, recipe)
@@ -131,7 +134,8 @@ def build_engine(
         runner=recipe.runner,
         precision=recipe.precision,
         model=model,
-        made_by=f'kosmos_ros {__version__}, torch {torch.__version__}',
+        made_by=f'kosmos_ros {__version__}, torch {torch.__version__}'
+        + (f', from {source}' if source else ''),
     )
     # Until now, an interruption costs no stage.
     del manifest.files[PROGRESS_FILE]
@@ -140,6 +144,18 @@ def build_engine(
     stages.folder.rename(out)
     report(f'{out} is ready')
     return manifest
+
+
+def check_absent(out: Path) -> None:
+    """Refuse to overwrite anything.
+
+    :raises EngineFileError: when `out` exists.
+    """
+    if out.exists():
+        raise EngineFileError(
+            f'{out} exists already; remove it or choose another --out '
+            '(without --checkpoint, plans for this machine are added to it)'
+        )
 
 
 def _check_image(config: Kosmos2Config, recipe: Recipe) -> None:

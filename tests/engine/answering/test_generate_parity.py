@@ -243,7 +243,7 @@ def test_equals_transformers(index: int, beams: int, vocabulary: Vocabulary) -> 
         (prompt,) = prompts.questions(vocabulary, ask, both.config.latent_query_num, begin=True)
         *_, last = both.generator.answer(both.generator.request(wanted, None), images, None)
         expected = by_reference(both, prompt, images, beams)
-        said = expected[:-1] if expected[-1] in both.stop_ids else expected
+        said = expected[:-1] if expected[-1] in both.stops else expected
         assert last.tokens == len(expected)
         assert last.finish is (Finish.LENGTH if said == expected else Finish.END)
         assert last.transcript().ids == (*prompt, *said)
