@@ -19,7 +19,7 @@ from kosmos_ros.limits import Limits
 from kosmos_ros.model import prompts
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.expressions import quoted
-from kosmos_ros.model.tasks import Ask, Task, cleaned
+from kosmos_ros.model.tasks import Ask, Task, checked
 from kosmos_ros.model.vocabulary import Vocabulary
 
 USUAL_TOKENS = 128
@@ -130,7 +130,7 @@ class Answering:
     def _ground(self, question: _Question, images: Sequence[Seen]) -> Iterator[Draft]:
         """Each phrase's boxes, up to ``</object>``."""
         ask, tokens = question.ask, 0
-        spans = prompts.mentions(ask.text, ask.phrases)
+        spans = prompts.phrase_spans(ask.text, ask.phrases)
         found: tuple[PhraseGrounding, ...] = ()
         stops = frozenset((self._vocabulary.object_close,))
         for sequence, phrase, span in zip(question.sequences, ask.phrases, spans, strict=True):
@@ -152,12 +152,12 @@ class Answering:
         """
         :raises BadExpression: when a text cannot be used, or it is all too long.
         """
-        ask = cleaned(ask, self._limits)
+        ask = checked(ask, self._limits)
         self._check_words(ask)
         before: tuple[int, ...] = ()
         if past is not None:
             before = (*past.ids, *self._end_of_sentence(past.ids[-1]))
-        asked = prompts.questions(self._vocabulary, ask, self._latents, begin=past is None)
+        asked = prompts.prompts_for(self._vocabulary, ask, self._latents, begin=past is None)
         sequences = tuple((*before, *ids) for ids in asked)
         least = _BOX if ask.task is Task.GROUND_CAPTION else 1
         if 0 < ask.max_tokens < least:
@@ -179,8 +179,8 @@ class Answering:
         return (stop,) if stop is not None and is_word else ()
 
     def _check_words(self, ask: Ask) -> None:
-        layout = prompts.LAYOUTS[ask.task]
-        texts = [ask.text or layout.usual or '', layout.words.replace('{text}', '')]
+        template = prompts.PROMPT_TEMPLATES[ask.task]
+        texts = [ask.text or template.default_text or '', template.template.replace('{text}', '')]
         texts += [region.phrase for region in ask.regions]
         texts += [example.text for example in ask.examples]
         unknown = dict.fromkeys(

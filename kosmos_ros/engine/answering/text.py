@@ -5,7 +5,7 @@ import math
 
 from kosmos_ros.engine.base import Answer, Located, PhraseGrounding
 from kosmos_ros.model.boxes import decode_box
-from kosmos_ros.model.parsing import Grounded, parse
+from kosmos_ros.model.parsing import ParsedObject, parse
 from kosmos_ros.model.vocabulary import Vocabulary
 
 _UNKNOWN = '\N{REPLACEMENT CHARACTER}'
@@ -47,7 +47,7 @@ def _words(number: int, before: str, vocabulary: Vocabulary) -> str:
     return words.lstrip() if not before or before[-1].isspace() else words
 
 
-def _boxes(found: Grounded, places: Sequence[float]) -> tuple[Located, ...]:
+def _boxes(found: ParsedObject, places: Sequence[float]) -> tuple[Located, ...]:
     """The boxes with P(top-left) P(bottom-right | top-left)."""
     first, last = found.span
     begin = last + (2 if first < last else 1)

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from kosmos_ros.engine.directory.file_names import WEIGHTS_FILE
 from kosmos_ros.errors import EngineError
-from kosmos_ros.model.network.quantize import SCALE
+from kosmos_ros.model.network.quantize import SCALE_SUFFIX
 
 Places = dict[str, ir.ExternalTensor]
 # dtypes of safetensors in ONNX's words.
@@ -53,7 +53,7 @@ def place(graph: ir.Graph, weight: ir.Value, places: Places, name: str) -> None:
         raise EngineError(f'{WEIGHTS_FILE} holds {name} as {stored.dtype}, not {weight.dtype}')
     del graph.initializers[cast(str, weight.name)]
     inputs = []
-    for part in (stored, places[name + SCALE]):
+    for part in (stored, places[name + SCALE_SUFFIX]):
         value = ir.Value(name=part.name, shape=part.shape, type=ir.TensorType(part.dtype))
         value.const_value = part
         graph.initializers.add(value)
