@@ -21,11 +21,11 @@ if importlib.util.find_spec('kosmos_ros') is None:
     sys.path.append(str(HERE.parent))
 
 from kosmos_ros.node.launch_arguments import program  # noqa: E402
-from kosmos_ros.tabletop.demo.scenes import USUAL_SEED  # noqa: E402
+from kosmos_ros.tabletop.demo.scenes import DEFAULT_SEED  # noqa: E402
 
 ARGUMENTS = {
     'namespace': ('', 'Namespace of camera and node.'),
-    'seed': (str(USUAL_SEED), 'Which scene is on the table.'),
+    'seed': (str(DEFAULT_SEED), 'Which scene is on the table.'),
     'rate': ('15.0', 'Frames per second.'),
     'params_file': (str(HERE / 'params.yaml'), 'YAML file with the parameters of the node.'),
     'engine': ('', 'Engine directory; empty: the embedded one, which knows this table.'),
