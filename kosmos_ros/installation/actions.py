@@ -129,6 +129,8 @@ class StageActions:
 
     def _failure(self, doing: str, failed: CommandFailed) -> SetupError:
         if is_disk_full(failed.output):
-            return SetupError(f'{doing}: the disk is full: make room, run the same command again')
+            return SetupError(
+                f'{doing}: the disk is full: free some space and run the same command again'
+            )
         error = first_error(failed.output)
         return SetupError(f'{doing} failed with "{error}" {see_log(self._installation)}')

@@ -64,7 +64,7 @@ def check_disk_space(folder: Path, gigabytes: float) -> None:
     if free < gigabytes:
         raise SetupError(
             f'only {free:.1f} GB are free on this disk and the set-up takes {gigabytes:.1f} GB: '
-            'make room and run the same command again'
+            'free some space and run the same command again'
         )
 
 

@@ -116,7 +116,7 @@ def _stop(signum: int, frame: FrameType | None) -> None:
 
 def _remedy(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return 'the disk is full: make room and run the same command again'
+        return 'the disk is full: free some space and run the same command again'
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f'{error.filename} cannot be written: check who owns it and how it is mounted'
     return f'{error}: solve this problem and run the same command again'

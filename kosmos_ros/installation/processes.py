@@ -102,7 +102,7 @@ def _environment(venv: Path, base: Mapping[str, str]) -> dict[str, str]:
 
 def _why_pip_failed(output: str) -> str:
     if is_disk_full(output):
-        return 'the disk is full: make room and run the same command again'
+        return 'the disk is full: free some space and run the same command again'
     if _NO_NETWORK.search(output):
         return (
             'the package index cannot be reached: check the network (behind a proxy, set '

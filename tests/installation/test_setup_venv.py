@@ -93,7 +93,7 @@ def test_unsupported_machines_are_refused(
 
 
 def test_full_disk(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match='make room'):
+    with pytest.raises(SetupError, match='free some space'):
         checks.check_disk_space(tmp_path, gigabytes=1e9)
 
 
@@ -289,7 +289,7 @@ def test_all_commands_are_linked() -> None:
             "WARNING: Retrying after 'NewConnectionError(... Connection refused)'",
             'check the network',
         ),
-        ('ERROR: Could not install packages: [Errno 28] No space left on device', 'make room'),
+        ('ERROR: Could not install packages: [Errno 28] No space left on device', 'free some'),
         ('ERROR: No matching distribution found for numpy==2.4.6', 'offers no numpy==2.4.6'),
         ('ERROR: something new', 'pip failed with "ERROR: something new"'),
     ],

@@ -7,8 +7,7 @@ from torch import Tensor
 
 # A weight's name with this suffix is the name of its scales.
 SCALE_SUFFIX = '_scale'
-# Embedding, vision and resampler are not quantised: they are read only once per frame, or row by
-# row.
+# Embedding, vision and resampler are not quantised: they are read by rows or once per frame.
 _QUANTIZED = re.compile(r'text_model\.model\.layers\.\d+\..*(_proj|fc[12])\.weight')
 
 

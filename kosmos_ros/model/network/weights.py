@@ -16,7 +16,7 @@ from kosmos_ros.model.config import EMBEDDING, HEAD, Kosmos2Config
 from kosmos_ros.model.network.kosmos2 import Kosmos2
 from kosmos_ros.model.network.quantize import SCALE_SUFFIX, dequantized
 
-# Names of precisions, as engines and their builders use them.
+# Types of weights, by their names in engines and recipes.
 DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
 _ONE_FILE = 'model.safetensors'

@@ -202,7 +202,7 @@ def _comparison(facts: Facts, rng: np.random.Generator, task: Task) -> DialogueT
     truth = getattr(facts.full_name(meaning.target), attribute)
     every = {'colour': tuple(COLOURS), 'shape': SHAPES, 'size': tuple(SIZES)}[attribute]
     present = [getattr(facts.full_name(i), attribute) for i in range(len(facts.things))]
-    # Attributes of other things in the view are more likely than those of no thing.
+    # Repeats attributes of things in the view: they are claimed about as often as absent ones.
     others = [value for value in (*every, *present * 2) if value != truth]
     value = truth if is_true else str(rng.choice(others))
     claimed = with_article(value) if attribute == 'shape' else value

@@ -19,7 +19,7 @@ from kosmos_ros.tabletop.world.shading import (
     to_srgb,
 )
 from kosmos_ros.tabletop.world.shapes import intersect, surface_normals, to_thing_frame
-from kosmos_ros.tabletop.world.things import Scene, Thing, outline
+from kosmos_ros.tabletop.world.things import TabletopScene, Thing, outline
 
 __all__ = ['Bytes', 'VisibleThing', 'RenderedView', 'add_sensor_noise', 'render']
 
@@ -56,7 +56,7 @@ class _Canvas:
     colours: Floats
 
 
-def render(scene: Scene, camera: Intrinsics, supersampling: int = 1) -> RenderedView:
+def render(scene: TabletopScene, camera: Intrinsics, supersampling: int = 1) -> RenderedView:
     """Render a scene without noise.
 
     :param supersampling: n; every pixel is the mean of n*n rays.
@@ -99,7 +99,7 @@ def _noise_block(size: int, sigma: float) -> NDArray[np.int16]:
     return np.rint(noise * sigma).astype(np.int16)
 
 
-def _render_thing(scene: Scene, index: int, camera: Intrinsics, canvas: _Canvas) -> int:
+def _render_thing(scene: TabletopScene, index: int, camera: Intrinsics, canvas: _Canvas) -> int:
     """Render one thing; return how many pixels it would have if nothing hid it."""
     thing = scene.things[index]
     at = bounding_slices(project(outline(thing), scene.pose, camera), camera, 0.04)
@@ -118,7 +118,7 @@ def _render_thing(scene: Scene, index: int, camera: Intrinsics, canvas: _Canvas)
 
 
 def _visible_thing(
-    scene: Scene, thing: Thing, mask: NDArray[np.bool_], size_px: int, n: int
+    scene: TabletopScene, thing: Thing, mask: NDArray[np.bool_], size_px: int, n: int
 ) -> VisibleThing:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     foot = np.array([thing.x_m, thing.y_m, 0.0])

@@ -19,8 +19,8 @@ from kosmos_ros.tabletop.world.things import (
     WIDTHS_M,
     Colour,
     Light,
-    Scene,
     Table,
+    TabletopScene,
     Thing,
     outline,
 )
@@ -46,7 +46,7 @@ _MAX_OVERLAP = 0.10
 _GAP_M = 0.012
 
 
-def sample_scene(rng: np.random.Generator, camera: Intrinsics = CAMERA) -> Scene:
+def sample_scene(rng: np.random.Generator, camera: Intrinsics = CAMERA) -> TabletopScene:
     """Sample a scene of two to six things, all in view of `camera` and hardly hiding each other.
 
     Things often share shape or colour, or both in different sizes, so that a model must use every
@@ -66,7 +66,7 @@ def sample_scene(rng: np.random.Generator, camera: Intrinsics = CAMERA) -> Scene
     if len(things) < 2:
         return sample_scene(rng, camera)
     back_m = max(thing.y_m + thing.footprint_m for thing in things)
-    return Scene(tuple(things), _sample_table(rng, back_m), _sample_light(rng), pose)
+    return TabletopScene(tuple(things), _sample_table(rng, back_m), _sample_light(rng), pose)
 
 
 def box_in_image(thing: Thing, pose: Pose, camera: Intrinsics) -> Box:

@@ -6,7 +6,7 @@ from PIL import Image, ImageFilter
 
 from kosmos_ros.tabletop.world.pinhole import Floats, Intrinsics, project
 from kosmos_ros.tabletop.world.shapes import dot, intersect, to_thing_frame
-from kosmos_ros.tabletop.world.things import Scene, Table, Thing, outline
+from kosmos_ros.tabletop.world.things import Table, TabletopScene, Thing, outline
 
 Bytes = NDArray[np.uint8]
 ImageSlices = tuple[slice, slice]
@@ -30,7 +30,7 @@ def bounding_slices(
 
 
 def shaded_colours(
-    scene: Scene, thing: Thing, points: Floats, normals: Floats, directions: Floats
+    scene: TabletopScene, thing: Thing, points: Floats, normals: Floats, directions: Floats
 ) -> Floats:
     """Return colours [N,3] of surface points, all in the thing's own frame.
 
@@ -68,7 +68,7 @@ def table_colours(table: Table, ground: Floats) -> Floats:
     return colours
 
 
-def table_light(scene: Scene, ground: Floats, camera: Intrinsics) -> Floats:
+def table_light(scene: TabletopScene, ground: Floats, camera: Intrinsics) -> Floats:
     """Return the light [H,W] at world points [H,W,2]; less in shadows and around things."""
     towards = _floats(scene.light.towards)
     shadow, dim = np.zeros(ground.shape[:2], np.uint8), np.ones(ground.shape[:2], np.float32)

@@ -68,7 +68,7 @@ class Light:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class TabletopScene:
     """Everything that determines an image except the intrinsics and the sensor noise."""
 
     things: tuple[Thing, ...]

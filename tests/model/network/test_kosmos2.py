@@ -37,7 +37,7 @@ def pair(request: pytest.FixtureRequest) -> BothNetworks:
 
 
 class Reader:
-    """Reads tokens with a cache, as a runner does."""
+    """A reader of tokens with a cache, like a runner."""
 
     def __init__(self, ours: Kosmos2, rows: int, slots: int, prefix: Tensor | None = None) -> None:
         self.ours = ours
@@ -99,7 +99,7 @@ def test_all_positions(pair: BothNetworks) -> None:
 
 
 def test_ragged_batch(pair: BothNetworks) -> None:
-    """Rows of different lengths, padded on the right, then decoded side by side."""
+    """Rows of different lengths are padded on the right, then decoded together."""
     ids, pixels = prompts(pair.theirs, rows=4, length=40)
     images = image_embeds(pair.theirs, pixels)
     lengths = torch.tensor([19, 23, 30, 21])

@@ -9,7 +9,7 @@ import pytest
 from kosmos_ros.tabletop.world.pinhole import CAMERA, looking_at, project
 from kosmos_ros.tabletop.world.render import add_sensor_noise, render
 from kosmos_ros.tabletop.world.scenes import box_in_image, sample_scene
-from kosmos_ros.tabletop.world.things import COLOURS, SHAPES, Light, Scene, Table, Thing
+from kosmos_ros.tabletop.world.things import COLOURS, SHAPES, Light, Table, TabletopScene, Thing
 
 STRAIGHT_DOWN = looking_at(np.array([0.0, -1e-6, 1.0]), np.zeros(3))
 TILTED = looking_at(np.array([0.0, -0.6, 0.8]), np.zeros(3))
@@ -21,8 +21,8 @@ def thing(shape: str, x_m: float = 0.0, y_m: float = 0.0, width_m: float = 0.2) 
     return Thing(shape, 'red', 'large', width_m, x_m, y_m, 0.3, COLOURS['red'])
 
 
-def scene(*things: Thing, pose=TILTED) -> Scene:
-    return Scene(things, TABLE, LIGHT, pose)
+def scene(*things: Thing, pose=TILTED) -> TabletopScene:
+    return TabletopScene(things, TABLE, LIGHT, pose)
 
 
 def test_ball_from_above_has_the_box_and_depth_of_a_sphere() -> None:
@@ -127,9 +127,9 @@ def test_sampled_things_are_apart_visible_and_large_enough() -> None:
             for other in sampled.things[:index]:
                 apart_m = math.hypot(one.x_m - other.x_m, one.y_m - other.y_m)
                 assert apart_m > one.footprint_m + other.footprint_m
-        for seen in view.things:
-            x0, y0, x1, y1 = seen.box_px
-            assert seen.visible_fraction >= 0.7
+        for visible in view.things:
+            x0, y0, x1, y1 = visible.box_px
+            assert visible.visible_fraction >= 0.7
             assert 0 < x0 < x1 < 160
             assert 0 < y0 < y1 < 120
             assert min((x1 - x0) / 160, (y1 - y0) / 120) >= 0.085
