@@ -11,7 +11,7 @@ from launch_ros.actions import Node
 from launch import LaunchContext, LaunchDescription
 
 HERE = Path(__file__).resolve().parent
-# By its path in a checkout, this file runs without the package being installed.
+# Run by its path in a checkout, this file works without the package being installed.
 if importlib.util.find_spec('kosmos_ros') is None:
     sys.path.append(str(HERE.parent))
 
@@ -50,7 +50,7 @@ ARGUMENTS = {
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` asks for."""
+    """Return the description of the arguments and nodes for `ros2 launch`."""
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, (default, description) in ARGUMENTS.items()
@@ -59,11 +59,11 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def nodes(context: LaunchContext) -> list[Node]:
-    """The node, and RViz if it is wanted."""
+    """Return the node, and RViz if it is requested."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    how = program('kosmos_node')
+    command = program('kosmos_node')
     kosmos = Node(
-        **how | {'arguments': [*how.get('arguments', []), *log_level(given['log_level'])]},
+        **command | {'arguments': [*command.get('arguments', []), *log_level(given['log_level'])]},
         name='kosmos',
         namespace=given['namespace'],
         parameters=[given['params_file'], parameters_from(given)],
@@ -79,21 +79,24 @@ def nodes(context: LaunchContext) -> list[Node]:
 
 
 def rviz(given: dict[str, str]) -> Node:
-    """RViz with the view of this package, for the topics of this node."""
-    inside = f'/{given["namespace"].strip("/")}'.rstrip('/')
-    image = given['image'] if given['image'].startswith('/') else f'{inside}/{given["image"]}'
-    ours = ('annotated_image', 'markers')
+    """Return RViz with the configuration of this package, for the topics of this node."""
+    prefix = f'/{given["namespace"].strip("/")}'.rstrip('/')
+    image = given['image'] if given['image'].startswith('/') else f'{prefix}/{given["image"]}'
+    outputs = ('annotated_image', 'markers')
     return Node(
         package='rviz2',
         executable='rviz2',
         name='rviz_kosmos',
         arguments=['-d', str(HERE / 'kosmos.rviz')],
         parameters=[{'use_sim_time': flag(given['use_sim_time'])}],
-        remappings=[('/image', image), *((f'/kosmos/{t}', f'{inside}/kosmos/{t}') for t in ours)],
+        remappings=[
+            ('/image', image),
+            *((f'/kosmos/{topic}', f'{prefix}/kosmos/{topic}') for topic in outputs),
+        ],
         output='log',
     )
 
 
 def log_level(level: str) -> list[str]:
-    """For our node only: at debug, the middleware would fill the screen."""
+    """Set the log level of this node only: at debug, the middleware writes too much."""
     return ['--ros-args', '--log-level', f'kosmos:={level}']

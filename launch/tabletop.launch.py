@@ -1,4 +1,4 @@
-"""Try it without a camera: a simulated table, the node, and RViz if it is wanted.
+"""Start the node with a simulated camera, and RViz if it is requested.
 
 `ros2 launch kosmos_ros tabletop.launch.py rviz:=true`
 """
@@ -16,16 +16,16 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch import LaunchDescription
 
 HERE = Path(__file__).resolve().parent
-# By its path in a checkout, this file runs without the package being installed.
+# Run by its path in a checkout, this file works without the package being installed.
 if importlib.util.find_spec('kosmos_ros') is None:
     sys.path.append(str(HERE.parent))
 
 from kosmos_ros.node.launch_arguments import program  # noqa: E402
-from kosmos_ros.tabletop.demo.scenes import USUAL_SEED  # noqa: E402
+from kosmos_ros.tabletop.demo.scenes import DEFAULT_SEED  # noqa: E402
 
 ARGUMENTS = {
     'namespace': ('', 'Namespace of camera and node.'),
-    'seed': (str(USUAL_SEED), 'Which scene is on the table.'),
+    'seed': (str(DEFAULT_SEED), 'Which scene is on the table.'),
     'rate': ('15.0', 'Frames per second.'),
     'params_file': (str(HERE / 'params.yaml'), 'YAML file with the parameters of the node.'),
     'engine': ('', 'Engine directory; empty: the embedded one, which knows this table.'),
@@ -38,11 +38,11 @@ ARGUMENTS = {
     'log_level': ('info', 'debug, info, warn, error or fatal.'),
     'rviz': ('false', 'Whether to show camera and answers in RViz 2.'),
 }
-OF_THE_CAMERA = ('seed', 'rate')
+CAMERA_ARGUMENTS = ('seed', 'rate')
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` asks for."""
+    """Return the description of the arguments and nodes for `ros2 launch`."""
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, (default, description) in ARGUMENTS.items()
@@ -63,7 +63,7 @@ def generate_launch_description() -> LaunchDescription:
     kosmos = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(HERE / 'kosmos.launch.py')),
         launch_arguments=[
-            (name, LaunchConfiguration(name)) for name in ARGUMENTS if name not in OF_THE_CAMERA
+            (name, LaunchConfiguration(name)) for name in ARGUMENTS if name not in CAMERA_ARGUMENTS
         ],
     )
     return LaunchDescription([*declared, camera, kosmos])

@@ -56,6 +56,7 @@ TORCH = {
     'engine/runners/kv_arena.py',
     'engine/runners/static.py',
     'engine/runners/torch.py',
+    'engine/runners/torch_program.py',
     'engine/tensorrt/program.py',
     'model/network/kosmos2.py',
     'model/network/layers.py',
@@ -168,3 +169,12 @@ def test_running_an_engine_on_onnxruntime_imports_nothing_heavier() -> None:
         [sys.executable, '-W', 'error', '-c', LIGHT], capture_output=True, text=True, timeout=60
     )
     assert (done.stderr, done.returncode) == ('', 0)
+
+
+def test_no_two_classes_have_one_name() -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(name_of(path))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

@@ -10,7 +10,7 @@ import yaml
 
 from kosmos_ros.node.launch_arguments import expressions_from, flag, parameters_from, program
 from kosmos_ros.node.parameters import TABLE
-from kosmos_ros.tabletop.demo.scenes import USUAL_SEED
+from kosmos_ros.tabletop.demo.scenes import DEFAULT_SEED
 
 LAUNCH = Path(__file__).parents[1] / 'launch'
 KOSMOS, TABLETOP = LAUNCH / 'kosmos.launch.py', LAUNCH / 'tabletop.launch.py'
@@ -29,7 +29,7 @@ def arguments(path: Path) -> dict[str, tuple[str, str]]:
     for statement in ast.parse(path.read_text()).body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == 'ARGUMENTS':
             source = ast.unparse(statement.value)
-            return eval(source, {'str': str, 'HERE': LAUNCH, 'USUAL_SEED': USUAL_SEED})
+            return eval(source, {'str': str, 'HERE': LAUNCH, 'DEFAULT_SEED': DEFAULT_SEED})
     raise AssertionError(f'{path} has no ARGUMENTS')
 
 

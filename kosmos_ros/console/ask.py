@@ -11,7 +11,7 @@ import time
 from kosmos_ros.console.engines import opened
 from kosmos_ros.console.pictures import SUFFIXES, place_for, read_picture, write_picture
 from kosmos_ros.console.printing import corners_px, print_boxes, shown
-from kosmos_ros.drawing.poster import Said, captioned
+from kosmos_ros.drawing.poster import AnsweredQuestion, captioned
 from kosmos_ros.engine.base import Answer, Draft, Engine, Finish, Image
 from kosmos_ros.errors import BadExpression, BadImage, EngineError
 from kosmos_ros.limits import Limits
@@ -92,7 +92,7 @@ def ask(
         if answer.groundings:
             print()
             print_boxes('phrase', [(one.phrase, one.boxes) for one in answer.groundings], last)
-        write_picture(captioned(last, Said.of(asked, answer)), place)
+        write_picture(captioned(last, AnsweredQuestion.of(asked, answer)), place)
         summary['groundings'] = _groundings(answer, last)
         summary['image'] = str(place.resolve())
     print(json.dumps(summary), flush=True)

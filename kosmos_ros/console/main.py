@@ -108,9 +108,9 @@ def _count(text: str) -> int:
 
 def _demo(options: argparse.Namespace) -> int:
     from kosmos_ros.tabletop.demo.demo import run_demo
-    from kosmos_ros.tabletop.demo.scenes import USUAL_SEED
+    from kosmos_ros.tabletop.demo.scenes import DEFAULT_SEED
 
-    seed = USUAL_SEED if options.seed is None else options.seed
+    seed = DEFAULT_SEED if options.seed is None else options.seed
     return run_demo(seed, options.image)
 
 

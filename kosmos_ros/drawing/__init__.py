@@ -1,1 +1,1 @@
-"""Boxes and words on pictures, for people."""
+"""Pictures for users: boxes and text drawn on images."""

@@ -1,4 +1,4 @@
-"""Pictures with words below them, for people."""
+"""Pictures with questions and answers below them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,69 +24,70 @@ from kosmos_ros.drawing.annotate import (
 from kosmos_ros.drawing.text import Line, Run, coloured, line_height, lines_of, write_lines
 from kosmos_ros.engine.base import Answer, PhraseGrounding
 from kosmos_ros.model.boxes import Box
-from kosmos_ros.model.prompts import LAYOUTS
+from kosmos_ros.model.prompts import PROMPT_TEMPLATES
 from kosmos_ros.model.tasks import Ask, Task
 
 Bytes = npt.NDArray[np.uint8]
-# Of the picture on a sheet: small ones are enlarged until strokes and letters look right on them,
-# large ones are shrunk to what a screen shows.
-_ENLARGED, _LEAST_PX, _MOST_PX, _LONGEST_PX = 1.5, 960 * 720, 1920 * 1080, 1920
-_SMALLEST_FONT_PX = 18
-# Of a sheet with a narrow picture, in heights of its font.
-_NARROWEST = 26
-_LONGEST_ROW = 68
+# Small images are enlarged by a factor or to a minimum area, so that strokes and letters are in
+# proportion; large images are reduced to a maximum area and side length.
+_ENLARGEMENT, _MIN_AREA_PX, _MAX_AREA_PX, _MAX_SIDE_PX = 1.5, 960 * 720, 1920 * 1080, 1920
+_MIN_FONT_PX = 18
+# The minimum width of a sheet, in heights of its font.
+_MIN_WIDTH = 26
+_MAX_ROW_CHARS = 68
 _QUIET: Colour = (150, 157, 168)
 _RULE: Colour = (54, 58, 66)
 _ENDS = ('?', ':', '.', '!')
-# Boxes that overlap so much show the same thing.
+# Boxes with this IoU or more show the same object.
 _SAME_IOU = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class AnsweredQuestion:
     """A question and its answer in words.
 
-    :param asked: stands in front of the answer; '' where the answer is all there is to read.
-    :param regions: what the question was about.
+    :param question: the text before the answer; '' where only the answer is shown.
+    :param regions: the boxes that the question was about.
     """
 
-    asked: str
+    question: str
     answer: Answer
     regions: tuple[Box, ...] = ()
 
     @classmethod
-    def of(cls, ask: Ask, answer: Answer) -> 'Said':
-        """A question as a person would read it, and its answer."""
-        layout = LAYOUTS[ask.task]
-        text = ask.text or layout.usual or ''
+    def of(cls, ask: Ask, answer: Answer) -> 'AnsweredQuestion':
+        """Return a question in readable form, with its answer."""
+        template = PROMPT_TEMPLATES[ask.task]
+        text = ask.text or template.default_text or ''
         if ask.task is Task.DESCRIBE_REGION:
             text = ask.regions[0].phrase or text
-        words = layout.words.removeprefix('Question: ').removesuffix(' Answer:')
+        words = template.template.removeprefix('Question: ').removesuffix(' Answer:')
         # The answer of this task is the text itself.
-        asked = '' if ask.task is Task.GROUND_CAPTION else words.format(text=text)
-        return cls(asked, answer, tuple(region.box_in_image for region in ask.regions))
+        question = '' if ask.task is Task.GROUND_CAPTION else words.format(text=text)
+        return cls(question, answer, tuple(region.box_in_image for region in ask.regions))
 
 
-def captioned(image: Bytes, said: Said) -> Image.Image:
-    """The picture with a frame around everything that the answer means, and below it the answer,
-    its phrases in the colours of their frames.
+def captioned(image: Bytes, answered: AnsweredQuestion) -> Image.Image:
+    """Draw the boxes of an answer on an image, and write the question and the answer below it.
+
+    Phrases of the answer have the colours of their boxes; boxes of the question are white.
 
     :param image: RGB, uint8[height, width, 3]; it is not changed.
     """
     picture = _enlarged(image)
-    groundings = said.answer.groundings
+    groundings = answered.answer.groundings
     colours = colours_for([_boxes(grounding) for grounding in groundings])
-    frames = [(box, LIGHT) for box in said.regions]
+    frames = [(box, LIGHT) for box in answered.regions]
     frames += [(box, colours[_boxes(one)]) for one in groundings for box in _boxes(one)]
-    # Large ones first, so that none covers another one inside it.
+    # Large boxes are drawn first, so that they do not cover smaller ones inside them.
     for box, colour in sorted(frames, key=lambda frame: -frame[0].area):
         draw_box(picture, box, colour)
     font, width = _font_and_width(picture)
     margin = round(font.size * 0.9)
     marks = [(grounding.span, colours[_boxes(grounding)]) for grounding in groundings]
-    # What is no beginning of a sentence that the answer ends has a line of its own.
-    gap = '\n' if said.asked.endswith(_ENDS) else ' '
-    lines = lines_of(_runs(said, gap, marks), font, width - 2 * margin)
+    # A complete sentence has a separate line; the answer continues any other text.
+    gap = '\n' if answered.question.endswith(_ENDS) else ' '
+    lines = lines_of(_runs(answered, gap, marks), font, width - 2 * margin)
     if not lines:
         return picture
     words = _strip(width, line_height(font) * len(lines) + 2 * margin)
@@ -95,10 +96,13 @@ def captioned(image: Bytes, said: Said) -> Image.Image:
 
 
 def poster(
-    image: Bytes, annotations: Sequence[Annotation], talk: Sequence[Said] = ()
+    image: Bytes,
+    annotations: Sequence[Annotation],
+    answered_questions: Sequence[AnsweredQuestion] = (),
 ) -> Image.Image:
-    """The picture with numbered boxes; below it what each number asks, then questions that were
-    answered in words.  Their phrases have the colours of the boxes that show the same.
+    """Draw numbered boxes on an image, and write their texts and answered questions below it.
+
+    Phrases of the answers have the colours of the numbered boxes that show the same objects.
 
     :param image: RGB, uint8[height, width, 3]; it is not changed.
     """
@@ -110,8 +114,8 @@ def poster(
     ]
     picture = annotate(np.asarray(larger), numbered)
     strips = [picture, _rows(annotations, font, width)]
-    if talk:
-        strips.append(_talk(talk, numbered, font, width))
+    if answered_questions:
+        strips.append(_answers(answered_questions, numbered, font, width))
     return _stacked(strips)
 
 
@@ -124,7 +128,7 @@ def _rows(
     for index, annotation in enumerate(annotations):
         middle = row * (index + 0.75)
         _draw_number(strip, index, middle, font)
-        text = shortened(annotation.text, _LONGEST_ROW)
+        text = shortened(annotation.text, _MAX_ROW_CHARS)
         draw.text((row * 1.8, middle), text, fill=LIGHT, font=font, anchor='lm')
         if annotation.score is not None:
             right = (width - row / 2, middle)
@@ -132,8 +136,8 @@ def _rows(
     return strip
 
 
-def _talk(
-    talk: Sequence[Said],
+def _answers(
+    answered_questions: Sequence[AnsweredQuestion],
     numbered: Sequence[Annotation],
     font: ImageFont.FreeTypeFont,
     width: int,
@@ -141,19 +145,19 @@ def _talk(
     row, leading = _row(font), line_height(font)
     left, gap = row * 1.8, leading // 3
     blocks: list[list[Line]] = []
-    for said in talk:
+    for answered in answered_questions:
         found = [
-            (grounding.span, _shown_as(_boxes(grounding), numbered))
-            for grounding in said.answer.groundings
+            (grounding.span, _matching_index(_boxes(grounding), numbered))
+            for grounding in answered.answer.groundings
         ]
         marks = [(span, _colour(index)) for span, index in found if index is not None]
-        blocks.append(lines_of(_runs(said, ' ', marks), font, width - left - row / 2))
+        blocks.append(lines_of(_runs(answered, ' ', marks), font, width - left - row / 2))
     height = sum(leading * len(block) + gap for block in blocks)
     strip = _strip(width, row // 2 + height + row // 2)
     ImageDraw.Draw(strip).line((row / 2, 0, width - row / 2, 0), fill=_RULE, width=3)
     top = row // 2
-    for said, block in zip(talk, blocks, strict=True):
-        index = _shown_as(said.regions, numbered)
+    for answered, block in zip(answered_questions, blocks, strict=True):
+        index = _matching_index(answered.regions, numbered)
         if index is not None:
             _draw_number(strip, index, top + leading / 2, font)
         write_lines(strip, block, font, (left, top))
@@ -161,17 +165,19 @@ def _talk(
     return strip
 
 
-def _runs(said: Said, gap: str, marks: Sequence[tuple[tuple[int, int], Colour]]) -> list[Run]:
-    front = said.asked + gap if said.asked else ''
-    return [Run(front, _QUIET), *coloured(said.answer.text, LIGHT, marks)]
+def _runs(
+    answered: AnsweredQuestion, gap: str, marks: Sequence[tuple[tuple[int, int], Colour]]
+) -> list[Run]:
+    front = answered.question + gap if answered.question else ''
+    return [Run(front, _QUIET), *coloured(answered.answer.text, LIGHT, marks)]
 
 
 def _boxes(grounding: PhraseGrounding) -> tuple[Box, ...]:
     return tuple(located.box_in_image for located in grounding.boxes)
 
 
-def _shown_as(boxes: Sequence[Box], numbered: Sequence[Annotation]) -> int | None:
-    """The first annotation whose box shows the same as one of the boxes."""
+def _matching_index(boxes: Sequence[Box], numbered: Sequence[Annotation]) -> int | None:
+    """Return the index of the first annotation that shows the same object as one of the boxes."""
     for index, annotation in enumerate(numbered):
         if any(annotation.box_in_image.iou(box) >= _SAME_IOU for box in boxes):
             return index
@@ -191,23 +197,23 @@ def _draw_number(
 
 
 def _colour(index: int) -> Colour:
-    """What `annotate` gives to the annotation of this index, as all have different texts."""
+    """Return the colour that `annotate` gives to an index, as all numbers are distinct."""
     return colours_for(range(index + 1))[index]
 
 
 def _enlarged(image: Bytes) -> Image.Image:
     height, width, _ = image.shape
-    area = min(max(width * height * _ENLARGED**2, _LEAST_PX), _MOST_PX)
-    scale = min(math.sqrt(area / (width * height)), _LONGEST_PX / max(width, height))
+    area = min(max(width * height * _ENLARGEMENT**2, _MIN_AREA_PX), _MAX_AREA_PX)
+    scale = min(math.sqrt(area / (width * height)), _MAX_SIDE_PX / max(width, height))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
 
 
 def _font_and_width(picture: Image.Image) -> tuple[ImageFont.FreeTypeFont, int]:
-    """What is written with below a picture, and the width of the whole sheet."""
+    """Return the font for the text below a picture, and the width of the whole sheet."""
     size = round(math.sqrt(picture.width * picture.height) / 35)
-    font = load_font(max(_SMALLEST_FONT_PX, size))
-    return font, max(picture.width, round(_NARROWEST * font.size))
+    font = load_font(max(_MIN_FONT_PX, size))
+    return font, max(picture.width, round(_MIN_WIDTH * font.size))
 
 
 def _row(font: ImageFont.FreeTypeFont) -> int:
@@ -219,7 +225,7 @@ def _strip(width: int, height: int) -> Image.Image:
 
 
 def _stacked(strips: Sequence[Image.Image]) -> Image.Image:
-    """One below the other, narrow ones in the middle."""
+    """Stack strips vertically, centred."""
     width = max(strip.width for strip in strips)
     sheet = _strip(width, sum(strip.height for strip in strips))
     top = 0

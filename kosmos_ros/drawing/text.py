@@ -1,4 +1,4 @@
-"""Text in several colours, broken into lines and drawn."""
+"""Layout and drawing of text in several colours."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kosmos_ros.drawing.annotate import Colour, printable
 
-# Distance of lines, in heights of the font.
+# The distance between lines, in heights of the font.
 LEADING = 1.5
-# Words with the spaces in front of them.
+# A word with the spaces before it.
 _WORD = re.compile(r'\s*\S+')
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Text of one colour; what is `marked` is underlined, too.  Line breaks are kept."""
+    """Text of one colour, underlined if `marked`.  Line breaks are kept."""
 
     text: str
     colour: Colour
@@ -29,31 +29,32 @@ Line = tuple[Run, ...]
 def coloured(
     text: str, colour: Colour, marks: Sequence[tuple[tuple[int, int], Colour]]
 ) -> list[Run]:
-    """A text with some of its parts, [first, last), marked in colours of their own; of parts that
-    overlap, the later one wins.
+    """Split a text into runs, with the parts [first, last) of `marks` in their colours.
+
+    Where parts overlap, the later one wins.
     """
-    looks: list[tuple[Colour, bool]] = [(colour, False)] * len(text)
+    styles: list[tuple[Colour, bool]] = [(colour, False)] * len(text)
     for (first, last), own in marks:
-        places = range(*slice(first, last).indices(len(text)))
-        for place in places:
-            looks[place] = (own, True)
-    return [Run(text[first:last], *looks[first]) for first, last in _stretches(looks)]
+        indices = range(*slice(first, last).indices(len(text)))
+        for index in indices:
+            styles[index] = (own, True)
+    return [Run(text[first:last], *styles[first]) for first, last in _equal_runs(styles)]
 
 
 def lines_of(runs: Sequence[Run], font: ImageFont.FreeTypeFont, width: float) -> list[Line]:
     """Break runs into lines of at most `width` pixels, between words where that is possible."""
     text = ''.join(run.text for run in runs)
-    looks = [(run.colour, run.marked) for run in runs for _ in run.text]
+    styles = [(run.colour, run.marked) for run in runs for _ in run.text]
     lines: list[Line] = []
     begin = 0
     for paragraph in text.splitlines(keepends=True):
         shown = printable(paragraph)
-        for first, last in _broken(shown, font, width):
-            place = begin + first
+        for first, last in _break_lines(shown, font, width):
+            index = begin + first
             lines.append(
                 tuple(
-                    Run(shown[first + a : first + b], *looks[place + a])
-                    for a, b in _stretches(looks[place : begin + last])
+                    Run(shown[first + a : first + b], *styles[index + a])
+                    for a, b in _equal_runs(styles[index : begin + last])
                 )
             )
         begin += len(paragraph)
@@ -74,7 +75,7 @@ def write_lines(
         before = ''
         baseline = corner[1] + leading * number + (leading + font.size * 0.7) / 2
         for run in line:
-            # From the beginning of the line: rounding would add up from run to run.
+            # Measured from the beginning of the line: rounding errors of runs would add up.
             x = corner[0] + font.getlength(before)
             draw.text((x, baseline), run.text, fill=run.colour, font=font, anchor='ls')
             if run.marked:
@@ -84,12 +85,14 @@ def write_lines(
 
 
 def line_height(font: ImageFont.FreeTypeFont) -> int:
-    """Distance of lines in pixels."""
+    """Return the distance between lines in pixels."""
     return round(font.size * LEADING)
 
 
-def _broken(text: str, font: ImageFont.FreeTypeFont, width: float) -> Iterator[tuple[int, int]]:
-    """The lines of one paragraph as [first, last), without the spaces around them."""
+def _break_lines(
+    text: str, font: ImageFont.FreeTypeFont, width: float
+) -> Iterator[tuple[int, int]]:
+    """Yield the lines of one paragraph as [first, last), without surrounding spaces."""
     first = last = 0
     for word in _WORD.finditer(text):
         if last > first and font.getlength(text[first : word.end()]) > width:
@@ -99,29 +102,29 @@ def _broken(text: str, font: ImageFont.FreeTypeFont, width: float) -> Iterator[t
             first = word.end() - len(word.group().lstrip())
         last = word.end()
         while font.getlength(text[first:last]) > width and last - first > 1:
-            fitting = _fitting(text[first:last], font, width)
+            fitting = _fitting_length(text[first:last], font, width)
             yield first, first + fitting
             first += fitting
     if last > first:
         yield first, last
 
 
-def _fitting(word: str, font: ImageFont.FreeTypeFont, width: float) -> int:
-    """How many of a long word's characters fit into a line, at least one."""
-    few, many = 1, len(word)
-    while many - few > 1:
-        middle = (few + many) // 2
+def _fitting_length(word: str, font: ImageFont.FreeTypeFont, width: float) -> int:
+    """Return how many characters of a long word fit into a line, at least one."""
+    fits, too_long = 1, len(word)
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
         if font.getlength(word[:middle]) <= width:
-            few = middle
+            fits = middle
         else:
-            many = middle
-    return few
+            too_long = middle
+    return fits
 
 
-def _stretches(looks: Sequence[object]) -> Iterator[tuple[int, int]]:
-    """Where neighbours are equal, as [first, last)."""
+def _equal_runs(styles: Sequence[object]) -> Iterator[tuple[int, int]]:
+    """Yield runs of equal neighbours as [first, last)."""
     first = 0
-    for place in range(1, len(looks) + 1):
-        if place == len(looks) or looks[place] != looks[first]:
-            yield first, place
-            first = place
+    for index in range(1, len(styles) + 1):
+        if index == len(styles) or styles[index] != styles[first]:
+            yield first, index
+            first = index

@@ -104,7 +104,7 @@ class Kosmos2Engine(Engine):
         if unknown := self._vocabulary.unknown_words(text):
             words = ', '.join(quoted(word) for word in unknown)
             raise BadExpression(f'The model does not know {words}; use other words.')
-        ids = prompts.refer(self._vocabulary, text)
+        ids = prompts.refer_prompt(self._vocabulary, text)
         if len(ids) > self._limits.max_expression_tokens:
             raise BadExpression(
                 f'The expression has {len(ids)} tokens; shorten it to '

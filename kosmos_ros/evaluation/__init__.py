@@ -1,1 +1,1 @@
-"""Benchmarks: protocols and the figures that they print."""
+"""Benchmarks of engines."""

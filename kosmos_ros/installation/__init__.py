@@ -1,4 +1,4 @@
-"""Setting up ``.venv``: checks, stages, and one clear line for whatever goes wrong.
+"""The set-up of ``.venv``: checks, stages, and one-line messages for failures.
 
-Only the standard library is used here: this runs before anything is installed.
+This package uses only the standard library, because it runs before anything is installed.
 """

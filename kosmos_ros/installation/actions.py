@@ -1,4 +1,4 @@
-"""What the stages of the set-up do."""
+"""The actions of the stages of the set-up."""
 
 from collections.abc import Callable
 import os
@@ -8,8 +8,13 @@ import shutil
 
 from kosmos_ros.installation.exports import rewrite_exports
 from kosmos_ros.installation.failure import SetupError
+from kosmos_ros.installation.layout import (
+    Installation,
+    Interpreter,
+    interpreter_at,
+    running_interpreter,
+)
 from kosmos_ros.installation.links import link_project
-from kosmos_ros.installation.place import Interpreter, Place, interpreter_at, running_interpreter
 from kosmos_ros.installation.processes import (
     CommandFailed,
     first_error,
@@ -19,81 +24,83 @@ from kosmos_ros.installation.processes import (
     see_log,
 )
 
-Tell = Callable[[str], None]
+ReportProgress = Callable[[str], None]
 
 _LOAD = 'import rclpy; from kosmos_ros_msgs.srv import Refer; Refer.Request()'
 
 
-class Actions:
-    """Everything done to one environment, for one Python."""
+class StageActions:
+    """The actions on one environment, for one Python; each reports its progress."""
 
-    def __init__(self, place: Place, interpreter: Interpreter) -> None:
-        self._place = place
+    def __init__(self, installation: Installation, interpreter: Interpreter) -> None:
+        self._installation = installation
         self._interpreter = interpreter
-        self._site_packages = place.site_packages(interpreter)
+        self._site_packages = installation.site_packages(interpreter)
 
-    def make_venv(self, tell: Tell) -> None:
-        """Take the environment that is there, if it is whole; else make one."""
-        place = self._place
-        if self._interpreter.program == place.python:
+    def make_venv(self, report: ReportProgress) -> None:
+        """Create the environment unless a complete one exists."""
+        installation = self._installation
+        if self._interpreter.program == installation.python:
             return
-        if place.venv.exists():
-            if not place.log.exists():
+        if installation.venv.exists():
+            if not installation.log.exists():
                 raise SetupError(
-                    f'{place.shown(place.venv)} is there, was not made by this set-up and cannot '
-                    'be used by it: move it away and run the same command again'
+                    f'{installation.shown(installation.venv)} exists, was not made by this set-up '
+                    'and cannot be used by it: move it away and run the same command again'
                 )
-            shutil.rmtree(place.venv)
-        place.venv.mkdir()
-        command = [str(running_interpreter().program), '-m', 'venv', str(place.venv)]
+            shutil.rmtree(installation.venv)
+        installation.venv.mkdir()
+        command = [str(running_interpreter().program), '-m', 'venv', str(installation.venv)]
         try:
-            run(place, command, lambda line: None)
+            run(installation, command, lambda line: None)
         except CommandFailed as failed:
             raise self._failure('making a virtual environment', failed) from failed
-        if interpreter_at(place.python) is None:
-            raise SetupError(f'the new virtual environment does not work {see_log(place)}')
+        if interpreter_at(installation.python) is None:
+            raise SetupError(f'the new virtual environment does not work {see_log(installation)}')
 
-    def install(self, requirements: Path, tell: Tell) -> None:
-        """Install what a file of pinned requirements lists."""
+    def install(self, requirements: Path, report: ReportProgress) -> None:
+        """Install a file of pinned requirements."""
         lines = requirements.read_text(encoding='utf-8').splitlines()
         total = sum(bool(re.match(r'\w', line)) for line in lines)
-        seen = 0
+        started = 0
 
         def follow(line: str) -> None:
-            nonlocal seen
-            seen += line.startswith(('Collecting ', 'Requirement already satisfied'))
+            nonlocal started
+            started += line.startswith(('Collecting ', 'Requirement already satisfied'))
             download = re.match(r'\s*Downloading (\w+).*(\(.*\))', line)
             if download:
-                tell(f'{min(seen, total)} of {total}: {download[1]} {download[2]}')
+                report(f'{min(started, total)} of {total}: {download[1]} {download[2]}')
             elif line.startswith('Installing'):
-                tell('unpacking')
+                report('unpacking')
 
-        # A source package is built with what is here already: a build environment of its own
-        # would fetch the newest of everything.
+        # A source package is built with the installed tools: an isolated build environment would
+        # download the newest versions.
         tools = [line for line in lines if line.startswith('setuptools==')]
         if tools:
-            pip_install(self._place, tools, follow)
+            pip_install(self._installation, tools, follow)
         arguments = ['--only-binary', ':all:', '--no-binary', 'empy', '--no-build-isolation']
-        pip_install(self._place, [*arguments, '--use-pep517', '-r', str(requirements)], follow)
+        pip_install(
+            self._installation, [*arguments, '--use-pep517', '-r', str(requirements)], follow
+        )
 
-    def rewrite(self, tell: Tell) -> None:
-        """Make the wheels' CMake files name this machine's folders."""
-        share = self._place.venv / 'share'
+    def rewrite(self, report: ReportProgress) -> None:
+        """Write this machine's folders into the wheels' CMake files."""
+        share = self._installation.venv / 'share'
         rewrite_exports(share, self._interpreter.include, self._site_packages)
 
-    def build(self, package: str, source: Path, tell: Tell) -> None:
+    def build(self, package: str, source: Path, report: ReportProgress) -> None:
         """Compile an interface package and install it into the environment."""
-        place = self._place
-        tree = place.venv / 'build' / package
-        programs = place.venv / 'bin'
+        installation = self._installation
+        tree = installation.venv / 'build' / package
+        programs = installation.venv / 'bin'
         cores = len(os.sched_getaffinity(0))
         configure = [
             *(str(programs / 'cmake'), '-G', 'Ninja', '-S', str(source), '-B', str(tree)),
-            f'-DCMAKE_INSTALL_PREFIX={place.venv}',
-            f'-DCMAKE_PREFIX_PATH={place.venv}',
+            f'-DCMAKE_INSTALL_PREFIX={installation.venv}',
+            f'-DCMAKE_PREFIX_PATH={installation.venv}',
             f'-DCMAKE_MAKE_PROGRAM={programs / "ninja"}',
-            f'-DPython3_EXECUTABLE={place.python}',
-            f'-DPYTHON_INSTALL_DIR={self._site_packages.relative_to(place.venv)}',
+            f'-DPython3_EXECUTABLE={installation.python}',
+            f'-DPYTHON_INSTALL_DIR={self._site_packages.relative_to(installation.venv)}',
             '-DBUILD_TESTING=OFF',
         ]
         install = [str(programs / 'cmake'), '--build', str(tree), '--target', 'install']
@@ -101,27 +108,29 @@ class Actions:
         def follow(line: str) -> None:
             step = re.match(r'\[(\d+)/(\d+)\]', line)
             if step:
-                tell(f'{step[1]} of {step[2]}')
+                report(f'{step[1]} of {step[2]}')
 
         try:
-            run(place, configure, follow)
-            run(place, [*install, '--parallel', str(cores)], follow)
+            run(installation, configure, follow)
+            run(installation, [*install, '--parallel', str(cores)], follow)
         except CommandFailed as failed:
-            # What another compiler or an earlier interruption left must not fail the next try.
+            # Files from another compiler or an interrupted build could make the next attempt fail.
             shutil.rmtree(tree, ignore_errors=True)
             raise self._failure(f'building {package}', failed) from failed
 
-    def link(self, tell: Tell) -> None:
-        """Make the project itself usable from the environment, and try what was built."""
-        place = self._place
-        link_project(place.root, place.venv, self._site_packages)
+    def link(self, report: ReportProgress) -> None:
+        """Link the project into the environment, and test the compiled messages."""
+        installation = self._installation
+        link_project(installation.root, installation.venv, self._site_packages)
         try:
-            run(place, [str(place.python), '-c', _LOAD], lambda line: None)
+            run(installation, [str(installation.python), '-c', _LOAD], lambda line: None)
         except CommandFailed as failed:
             raise self._failure('loading ROS 2 and the new messages', failed) from failed
 
     def _failure(self, doing: str, failed: CommandFailed) -> SetupError:
         if is_disk_full(failed.output):
-            return SetupError(f'{doing}: the disk is full: make room, run the same command again')
-        said = first_error(failed.output)
-        return SetupError(f'{doing} failed with "{said}" {see_log(self._place)}')
+            return SetupError(
+                f'{doing}: the disk is full: free some space and run the same command again'
+            )
+        error = first_error(failed.output)
+        return SetupError(f'{doing} failed with "{error}" {see_log(self._installation)}')

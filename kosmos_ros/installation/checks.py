@@ -1,6 +1,6 @@
-"""What can be known to be missing before the first byte is downloaded.
+"""Checks of the machine before the first download.
 
-Every check returns quietly or raises :class:`SetupError` with the cure.
+Every check returns nothing, or raises :class:`SetupError` with a remedy.
 """
 
 import importlib.util
@@ -15,9 +15,9 @@ import sysconfig
 import tempfile
 
 from kosmos_ros.installation.failure import SetupError
-from kosmos_ros.installation.place import Interpreter
+from kosmos_ros.installation.layout import Interpreter
 
-OLDEST_GLIBC = (2, 28)  # what the wheels of ROS 2 were linked against
+OLDEST_GLIBC = (2, 28)  # the wheels of ROS 2 were linked against it
 GIGABYTE = 10**9
 
 _BUILD_TOOLS = 'install a C++ compiler (Debian, Ubuntu: sudo apt install build-essential)'
@@ -25,7 +25,7 @@ _PROGRAM = '#include <optional>\n#include <string>\nint main() { return 0; }\n'
 
 
 def check_machine() -> None:
-    """The wheels of ROS 2 exist for Linux on x86-64 with glibc, and for nothing else."""
+    """Check for Linux on x86-64 with glibc; the wheels of ROS 2 exist for nothing else."""
     machine = f'{platform.system()} on {platform.machine()}'
     if machine != 'Linux on x86_64':
         raise SetupError(
@@ -41,7 +41,7 @@ def check_machine() -> None:
 
 
 def check_python() -> None:
-    """The running Python must be one that the wheels fit and that can make an environment."""
+    """Check that the running Python fits the wheels and can create an environment."""
     if platform.python_implementation() != 'CPython' or sysconfig.get_config_var(
         'Py_GIL_DISABLED'
     ):
@@ -58,18 +58,18 @@ def check_python() -> None:
             )
 
 
-def check_room(folder: Path, gigabytes: float) -> None:
-    """There must be this much space on the disk."""
+def check_disk_space(folder: Path, gigabytes: float) -> None:
+    """Check that the disk has this much free space."""
     free = shutil.disk_usage(folder).free / GIGABYTE
     if free < gigabytes:
         raise SetupError(
             f'only {free:.1f} GB are free on this disk and the set-up takes {gigabytes:.1f} GB: '
-            'make room and run the same command again'
+            'free some space and run the same command again'
         )
 
 
 def check_compilers(interpreter: Interpreter) -> None:
-    """A C and a C++ compiler must be there, work, and find Python's headers."""
+    """Check that a C and a C++ compiler work and find Python's headers."""
     cxx_compiler = _compiler('CXX', ('c++', 'g++', 'clang++'))
     c_compiler = _compiler('CC', ('cc', 'gcc', 'clang'))
     if not (interpreter.include / 'Python.h').is_file():
@@ -87,7 +87,7 @@ def check_compilers(interpreter: Interpreter) -> None:
 
 
 def _compiler(variable: str, names: tuple[str, ...]) -> list[str]:
-    """The command line of a compiler, as CMake would choose it."""
+    """Return the command line of the compiler that CMake would choose."""
     chosen = shlex.split(os.environ.get(variable, ''))
     if chosen:
         if shutil.which(chosen[0]) is None:
@@ -115,9 +115,11 @@ def _compile(command: list[str], scratch: str) -> None:
     except OSError as error:
         raise SetupError(f'the compiler {command[0]!r} does not start: {error}') from error
     if result.returncode:
-        said = next((line for line in result.stderr.splitlines() if 'error' in line), 'no reason')
+        error_line = next(
+            (line for line in result.stderr.splitlines() if 'error' in line), 'no reason'
+        )
         raise SetupError(
-            f'the compiler {command[0]!r} cannot build a small program ("{said.strip()}"): '
+            f'the compiler {command[0]!r} cannot build a small program ("{error_line.strip()}"): '
             f'{_BUILD_TOOLS}'
         )
 

@@ -1,9 +1,8 @@
-"""Making the wheels' CMake files true on this machine.
+"""Correction of the folders in the wheels' CMake files.
 
-The wheels of ROS 2 message packages name the folders of the machine that built them: the headers
-of its Python and of its NumPy.
-CMake refuses to use a target whose include folders do not exist, so both are replaced by this
-machine's, once after each installation.
+The wheels of ROS 2 message packages contain paths of the machine that built them: the headers of
+its Python and of its NumPy.  CMake rejects a target whose include folders do not exist, so both
+are replaced by this machine's after each installation.
 """
 
 from pathlib import Path
@@ -14,7 +13,7 @@ _PACKAGES = re.compile(r'/opt/python/cp\d+-cp\d+t?/lib/python3\.\d+t?/site-packa
 
 
 def rewrite_exports(share: Path, include: Path, site_packages: Path) -> int:
-    """Name this machine's folders in every CMake file under ``share/*/cmake``.
+    """Write this machine's folders into every CMake file under ``share/*/cmake``.
 
     :param share: the environment's share folder.
     :param include: the folder with Python.h.
@@ -24,7 +23,7 @@ def rewrite_exports(share: Path, include: Path, site_packages: Path) -> int:
     changed = 0
     for path in sorted(share.glob('*/cmake/*.cmake')):
         before = path.read_text(encoding='utf-8')
-        # By function: a folder's name may hold a backslash, which a template would interpret.
+        # Replaced by a function: a template would interpret backslashes in a path.
         after = _HEADERS.sub(lambda _: include.as_posix(), before)
         after = _PACKAGES.sub(lambda _: site_packages.as_posix(), after)
         if after != before:

@@ -1,5 +1,5 @@
-"""The one error of the set-up."""
+"""The error of the set-up."""
 
 
 class SetupError(Exception):
-    """Something that stops the set-up; its text is one line: what is wrong, and the cure."""
+    """An error that stops the set-up; its message is one line with the problem and a remedy."""

@@ -1,7 +1,7 @@
-"""The project itself in the environment: linked, so that every edit counts at once.
+"""Links from the environment to the project, so that edits take effect at once.
 
-No build and no network is needed for this: one line for Python's search path, one small script
-per command, and what ``ament_index`` looks for under ``share``.
+This needs no build and no network: it writes one line for Python's search path, one small script
+per command, and the files that ``ament_index`` looks for under ``share``.
 """
 
 import configparser
@@ -10,8 +10,8 @@ from pathlib import Path
 _PACKAGE = 'kosmos_ros'
 _SHARED = ('package.xml', 'launch', 'engines')
 
-# The first lines are a shell script that starts Python on the same file; to Python they are a
-# string. A plain '#!' line would allow neither spaces nor more than 127 characters in the path.
+# The first lines are a shell script that starts Python on the same file; for Python they are a
+# string.  A plain '#!' line would allow neither spaces nor more than 127 characters in the path.
 _SCRIPT = """#!/bin/sh
 '''exec' "{python}" "$0" "$@"
 ' '''
@@ -19,7 +19,7 @@ import sys
 
 from kosmos_ros.environment import prepare
 
-# Guarded: a process that multiprocessing spawns reads this file, too.
+# Guarded, because processes that multiprocessing spawns read this file too.
 if __name__ == '__main__':
     prepare()
     from {module} import {function}
@@ -29,7 +29,7 @@ if __name__ == '__main__':
 
 
 def link_project(root: Path, venv: Path, site_packages: Path) -> None:
-    """Let the environment at ``venv`` use the project at ``root`` in place."""
+    """Link the project at ``root`` into the environment at ``venv``."""
     (site_packages / f'{_PACKAGE}.pth').write_text(f'{root}\n', encoding='utf-8')
     for name, module, function in console_scripts(root / 'setup.cfg'):
         script = venv / 'bin' / name
@@ -48,7 +48,7 @@ def link_project(root: Path, venv: Path, site_packages: Path) -> None:
 
 
 def console_scripts(setup_cfg: Path) -> list[tuple[str, str, str]]:
-    """The commands that setup.cfg declares: name, module and function of each."""
+    """Return name, module and function of each command in setup.cfg."""
     declared = configparser.ConfigParser()
     declared.read_string(setup_cfg.read_text(encoding='utf-8'))
     scripts = []

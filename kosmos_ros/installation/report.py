@@ -1,16 +1,16 @@
-"""What people see of the set-up: a line for each stage, with the seconds that it took."""
+"""The visible progress of the set-up: a line for each stage, with its duration."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import time
 from typing import TextIO
 
-_WIDTH = 56  # of everything before the seconds
+_WIDTH = 56  # of the text before the seconds
 _PAUSE_S = 0.1  # between two changes of a line on a terminal
 
 
-class Report:
-    """Writes the progress of ``total`` stages to ``stream``."""
+class StageReport:
+    """A report of the progress of ``total`` stages on ``stream``."""
 
     def __init__(self, stream: TextIO, total: int) -> None:
         self._stream = stream
@@ -19,9 +19,9 @@ class Report:
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Callable[[str], None]]:
-        """Around one stage; hands out a function to say how far it has come.
+        """Report one stage; yield a function that reports its progress.
 
-        On a terminal that shows at once; elsewhere a stage is one line, finished when it ends.
+        A terminal shows progress at once; elsewhere a stage is one line, completed at its end.
         """
         self._number += 1
         head = f'[{self._number}/{self._total}] {title} '
@@ -29,15 +29,15 @@ class Report:
         live = self._stream.isatty()
         self._write(head)
 
-        def tell(how_far: str) -> None:
+        def report_progress(progress: str) -> None:
             nonlocal last
             now = time.monotonic()
             if live and now - last > _PAUSE_S:
                 last = now
-                self._write(f'\r\033[K{head}{how_far[: 76 - len(head)]}')
+                self._write(f'\r\033[K{head}{progress[: 76 - len(head)]}')
 
         try:
-            yield tell
+            yield report_progress
         except BaseException:
             self._write('\n')
             raise

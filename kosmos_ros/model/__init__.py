@@ -1,1 +1,1 @@
-"""Kosmos-2 itself: configuration, network, weights, vocabulary, prompts, boxes, preprocessing."""
+"""The Kosmos-2 model: configuration, network, weights, vocabulary, prompts, boxes, images."""

@@ -8,18 +8,18 @@ from typing import Any, TypeVar
 
 from kosmos_ros.errors import EngineFileError
 
-# Names of the two tables in a checkpoint; without the second, the first is both.
+# Names of two weights in a checkpoint; where the head is missing, it is the embedding.
 EMBEDDING = 'text_model.model.embed_tokens.weight'
 HEAD = 'text_model.lm_head.weight'
 
 _MAY_BE_ZERO = ('pad_token_id', 'no_repeat_ngram_size')
 
-Part = TypeVar('Part', 'TextConfig', 'VisionConfig')
+Section = TypeVar('Section', 'TextConfig', 'VisionConfig')
 
 
 @dataclass(frozen=True, slots=True)
 class TextConfig:
-    """The Magneto decoder; the defaults are those of the released model."""
+    """Sizes of the Magneto decoder; the defaults are those of the released model."""
 
     vocab_size: int = 65037
     max_position_embeddings: int = 2048
@@ -32,7 +32,7 @@ class TextConfig:
     scale_embedding: bool = True
     pad_token_id: int = 1
     add_cross_attention: bool = False
-    # Not of the network: no sequence of so many tokens comes twice in an answer; 0: any may.
+    # Used in decoding only: no n-gram of this length occurs twice in an answer; 0 means no limit.
     no_repeat_ngram_size: int = 3
 
     @property
@@ -42,7 +42,7 @@ class TextConfig:
 
 @dataclass(frozen=True, slots=True)
 class VisionConfig:
-    """The CLIP vision transformer; the defaults are those of the released model."""
+    """Sizes of the CLIP vision transformer; the defaults are those of the released model."""
 
     hidden_size: int = 1024
     intermediate_size: int = 4096
@@ -61,7 +61,7 @@ class VisionConfig:
 
 @dataclass(frozen=True, slots=True)
 class Kosmos2Config:
-    """A whole model."""
+    """Sizes of the whole model."""
 
     text: TextConfig = TextConfig()
     vision: VisionConfig = VisionConfig()
@@ -71,8 +71,8 @@ class Kosmos2Config:
     def from_json(cls, path: Path) -> 'Kosmos2Config':
         """Read ``config.json``.
 
-        :raises EngineFileError: when the file is missing, not JSON, or not of a Kosmos-2 that we
-            can run.
+        :raises EngineFileError: when the file is missing, is not JSON, or does not describe a
+            Kosmos-2 that this network implements.
         """
         try:
             return cls.from_dict(json.loads(path.read_text(encoding='utf-8')))
@@ -83,23 +83,24 @@ class Kosmos2Config:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> 'Kosmos2Config':
-        """Take the fields of a ``transformers`` configuration; what it leaves out has the released
-        model's value.
+        """Read the fields of a ``transformers`` configuration.
+
+        Missing fields get the released model's values.
 
         :raises EngineFileError: when a field has a value that this network does not implement.
         """
         if not isinstance(content, Mapping):
             raise EngineFileError('a model configuration must be a JSON object')
         config = cls(
-            text=_part(TextConfig, content.get('text_config')),
-            vision=_part(VisionConfig, content.get('vision_config')),
+            text=_section(TextConfig, content.get('text_config')),
+            vision=_section(VisionConfig, content.get('vision_config')),
             latent_query_num=_positive('latent_query_num', content.get('latent_query_num', 64)),
         )
         config._check()
         return config
 
     def to_dict(self) -> dict[str, Any]:
-        """The inverse of ``from_dict``."""
+        """Return the configuration in the form that ``from_dict`` reads."""
         return {
             'model_type': 'kosmos-2',
             'latent_query_num': self.latent_query_num,
@@ -109,7 +110,7 @@ class Kosmos2Config:
 
     def _check(self) -> None:
         text, vision = self.text, self.vision
-        wanted = {
+        required = {
             'activation_function': (text.activation_function, 'gelu'),
             'hidden_act': (vision.hidden_act, 'quick_gelu'),
             'add_cross_attention': (text.add_cross_attention, False),
@@ -120,14 +121,14 @@ class Kosmos2Config:
                 0,
             ),
         }
-        for name, (is_value, must_be) in wanted.items():
-            if is_value != must_be:
+        for name, (value, expected) in required.items():
+            if value != expected:
                 raise EngineFileError(
-                    f'{name} is {is_value!r}; this network implements {must_be!r} only'
+                    f'{name} is {value!r}; this network implements {expected!r} only'
                 )
 
 
-def _part(kind: type[Part], content: Any) -> Part:
+def _section(kind: type[Section], content: Any) -> Section:
     if content is None:
         return kind()
     if not isinstance(content, Mapping):

@@ -1,4 +1,4 @@
-"""What people may ask for: plain words, and nothing that only looks like plain words."""
+"""Checks of the text that users send: it must be plain words without the model's tags."""
 
 import re
 import unicodedata
@@ -22,12 +22,13 @@ _REFUSED = {
 
 
 def check_expression(text: object, limits: Limits) -> str:
-    """Clean a referring expression, or refuse it.
+    """Check a referring expression and normalise its spaces.
 
-    :param text: what somebody wrote.
-    :param limits: `max_expression_chars` counts the text as it came, spaces included.
+    :param text: the user's input.
+    :param limits: `max_expression_chars` counts the characters of the input, spaces included.
     :return: the expression without surrounding spaces and with single spaces inside.
-    :raises BadExpression: one sentence that says what to do; it never repeats a control character.
+    :raises BadExpression: when the text is refused; the message is one sentence that says what to
+        do, and never contains a control character.
     """
     cleaned = check_text(text, limits.max_expression_chars, 'expression')
     if not cleaned:
@@ -37,23 +38,23 @@ def check_expression(text: object, limits: Limits) -> str:
     return cleaned
 
 
-def check_text(text: object, most_chars: int, what: str) -> str:
-    """Clean any text for the model, or refuse it; it may be empty.
+def check_text(text: object, max_chars: int, what: str) -> str:
+    """Check any text for the model and normalise its spaces; the text may be empty.
 
-    A long text is refused by its length alone, before any of it is looked at.
+    A text that is too long is refused before its characters are examined.
 
-    :param what: what to call it in messages.
+    :param what: the text's name in messages.
     :raises BadExpression: as ``check_expression``.
     """
     if not isinstance(text, str):
         raise BadExpression(f'The {what} must be text, not {type(text).__name__}.')
-    if len(text) > most_chars:
+    if len(text) > max_chars:
         raise BadExpression(
-            f'The {what} has {len(text)} characters; shorten it to {most_chars} or fewer.'
+            f'The {what} has {len(text)} characters; shorten it to {max_chars} or fewer.'
         )
     _check_characters(text, what)
     cleaned = ' '.join(text.split())
-    # Wide and other look-alike letters become the usual ones first, as they do in the tokenizer.
+    # NFKC replaces full-width and other look-alike letters, as the tokenizer does.
     tag = _TAG.search(' '.join(unicodedata.normalize('NFKC', cleaned).split()))
     if tag is not None:
         raise BadExpression(
@@ -64,9 +65,9 @@ def check_text(text: object, most_chars: int, what: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text for messages: in quotes, unprintable characters escaped, cut to about 60."""
-    # Escapes are up to ten characters long, so cut after escaping, and before it so that the work
-    # is bounded.
+    """Return a text for messages: in quotes, with escapes, cut to about 60 characters."""
+    # Escapes are up to ten characters long, so cut again after escaping; the first cut bounds the
+    # work.
     shown = repr(text[:_SHOWN_CHARS])
     if len(text) <= _SHOWN_CHARS and len(shown) <= _SHOWN_CHARS + 2:
         return shown
@@ -74,12 +75,12 @@ def quoted(text: str) -> str:
 
 
 def _check_characters(text: str, what: str) -> None:
-    for place, character in enumerate(text):
+    for position, character in enumerate(text):
         kind = _REFUSED.get(unicodedata.category(character))
         if kind is None or character in '\t\n\r':
             continue
         name = unicodedata.name(character, '')
         label = f'U+{ord(character):04X} {name}'.rstrip()
         raise BadExpression(
-            f'The {what} {quoted(text)} has {kind} ({label}) at position {place}; remove it.'
+            f'The {what} {quoted(text)} has {kind} ({label}) at position {position}; remove it.'
         )

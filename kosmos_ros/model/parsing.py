@@ -1,6 +1,7 @@
-"""Phrases and their boxes, read from token ids.
+"""Parsing of phrases and their boxes from token ids.
 
-Ids, not text: text may contain what looks like a tag, and a text parser then loses the phrase.
+The parser works on ids because text may contain words that look like tags; a parser of text loses
+such a phrase.
 """
 
 from collections.abc import Sequence
@@ -13,12 +14,13 @@ Corners = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Grounded:
-    """One ``<object>`` of an answer, with the phrase in front of it.
+class ParsedObject:
+    """One ``<object>`` of an answer, with the phrase before it.
 
-    `phrase` is without surrounding spaces, and '' where the model named none.  `span` says which
-    ids the phrase's text is (first, behind the last).  `corners` are the cells as generated;
-    `boxes` only those whose corners are in order.
+    :param phrase: without surrounding spaces; '' if the object has none.
+    :param span: the phrase's ids as indices (first, end), the end excluded.
+    :param corners: pairs of cells as generated.
+    :param boxes: the boxes of those pairs whose corners are in order.
     """
 
     phrase: str
@@ -28,59 +30,59 @@ class Grounded:
 
     @property
     def dropped(self) -> int:
-        """How many pairs of corners were no box."""
+        """Return how many pairs of corners are not boxes."""
         return len(self.corners) - len(self.boxes)
 
 
-def parse(ids: Sequence[int], vocabulary: Vocabulary) -> list[Grounded]:
+def parse(ids: Sequence[int], vocabulary: Vocabulary) -> list[ParsedObject]:
     """Find the phrases and boxes in any sequence of ids.
 
-    What counts as an object is what the published parser counts (``<object> UL LR
-    (</delimiter_of_multi_objects/> UL LR)* </object>``, complete): one that is cut off, has an odd
-    number of corners or ends with a delimiter gives nothing.  A phrase belongs to it when it
-    stands directly in front.
+    As in the published parser, an object is a complete ``<object> UL LR
+    (</delimiter_of_multi_objects/> UL LR)* </object>``.  An object that is cut off, has an odd
+    number of corners or ends with a delimiter is ignored.  A phrase belongs to the object that
+    follows it directly.
 
-    :param ids: any integers, also such as are not of the vocabulary.
-    :return: in the order of the sequence; an object all of whose boxes were dropped is among them.
+    :param ids: any integers, including ones outside the vocabulary.
+    :return: the objects in the order of the sequence, including those without any valid box.
     """
-    found: list[Grounded] = []
-    place = 0
-    while place < len(ids):
+    objects: list[ParsedObject] = []
+    index = 0
+    while index < len(ids):
         corners: tuple[Corners, ...] = ()
-        behind = place + 1
-        if ids[place] == vocabulary.object_open:
-            corners, behind = _corners(ids, place + 1, vocabulary)
+        end = index + 1
+        if ids[index] == vocabulary.object_open:
+            corners, end = _corners(ids, index + 1, vocabulary)
         if corners:
-            first, last = _phrase(ids, place, vocabulary)
+            first, last = _phrase(ids, index, vocabulary)
             text = vocabulary.decode(ids[first:last]).strip()
             boxes = tuple(box for pair in corners if (box := decode_box(*pair)).is_valid)
-            found.append(Grounded(text, (first, last), corners, boxes))
-        place = behind
-    return found
+            objects.append(ParsedObject(text, (first, last), corners, boxes))
+        index = end
+    return objects
 
 
 def _corners(
     ids: Sequence[int], start: int, vocabulary: Vocabulary
 ) -> tuple[tuple[Corners, ...], int]:
-    """The pairs from `start` on, and the place behind ``</object>``; none if malformed."""
+    """Return the pairs from `start` on and the index after ``</object>``; none if malformed."""
     pairs: list[Corners] = []
-    for place in range(start, len(ids) - 2, 3):
-        upper_left = vocabulary.location_cell(ids[place])
-        lower_right = vocabulary.location_cell(ids[place + 1])
+    for index in range(start, len(ids) - 2, 3):
+        upper_left = vocabulary.location_cell(ids[index])
+        lower_right = vocabulary.location_cell(ids[index + 1])
         if upper_left is None or lower_right is None:
             break
         pairs.append((upper_left, lower_right))
-        if ids[place + 2] == vocabulary.object_close:
-            return tuple(pairs), place + 3
-        if ids[place + 2] != vocabulary.delimiter:
+        if ids[index + 2] == vocabulary.object_close:
+            return tuple(pairs), index + 3
+        if ids[index + 2] != vocabulary.delimiter:
             break
     return (), start
 
 
-def _phrase(ids: Sequence[int], object_place: int, vocabulary: Vocabulary) -> tuple[int, int]:
-    """The span of TEXT in ``<phrase>TEXT</phrase>`` directly before `object_place`, or empty."""
-    none = (object_place, object_place)
-    last = object_place - 1
+def _phrase(ids: Sequence[int], object_index: int, vocabulary: Vocabulary) -> tuple[int, int]:
+    """Return the span of TEXT in ``<phrase>TEXT</phrase>`` before `object_index`, or empty."""
+    none = (object_index, object_index)
+    last = object_index - 1
     if last < 0 or ids[last] != vocabulary.phrase_close:
         return none
     first = last

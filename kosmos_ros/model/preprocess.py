@@ -1,4 +1,4 @@
-"""From a camera's image to the pixels that the model was trained on."""
+"""Conversion of a camera image to the normalised pixels that the model reads."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,12 @@ _SHIFT = (-MEAN / STD)[:, None, None]
 
 
 def pixels_from_image(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.float32]:
-    """Squash an image to a square and normalise it.
+    """Resize an image to a square and normalise it.
 
-    The aspect ratio is not kept, so boxes are shares of the full frame.  The filter is Pillow's
-    antialiased bicubic: others differ by up to a quarter of the brightness range on real photos,
-    and the boxes with them. (microsoft/unilm, kosmos-2 caption_obj_few_shot.py; transformers,
-    CLIPImageProcessor.)
+    The aspect ratio is not kept, so boxes are fractions of the full frame.  The filter is Pillow's
+    antialiased bicubic: other filters differ by up to a quarter of the brightness range on real
+    photos, which moves the boxes.  (microsoft/unilm, kosmos-2 caption_obj_few_shot.py;
+    transformers, CLIPImageProcessor.)
 
     :param image: RGB, uint8[height, width, 3], at least one pixel.
     :param size: side in pixels, 224 in the released model.
@@ -28,12 +28,11 @@ def pixels_from_image(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np
         raise ValueError(
             f'expected RGB uint8[height, width, 3], got {image.dtype}{list(image.shape)}'
         )
-    # fromarray only wraps a contiguous array; reducing_gap would be faster on large images, and
-    # inexact.
-    squashed = Image.fromarray(image).resize(
+    # reducing_gap would be faster on large images, but inexact.
+    resized = Image.fromarray(image).resize(
         (size, size), Image.Resampling.BICUBIC, reducing_gap=None
     )
-    channels = np.ascontiguousarray(np.asarray(squashed).transpose(2, 0, 1))
+    channels = np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
     pixels: npt.NDArray[np.float32] = np.multiply(channels, _SCALE, dtype=np.float32)
     pixels += _SHIFT
     return pixels[None]

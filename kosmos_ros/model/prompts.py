@@ -1,10 +1,10 @@
-"""Token sequences that put a question to the model.
+"""The model's prompts as token sequences.
 
 A sequence is ``<s>``, images (``<image>``, slots for the image's embeddings, ``</image>``) and
-text.  What stands in front of every question about one image is the same (``image_prefix``), so it
-is read once a frame.
+text.  All prompts about one image begin with the same ``image_prefix``, so it is read once per
+frame.
 
-One table, `LAYOUTS`, has the words of every task.  Sources: [demo] is microsoft/unilm,
+One table, `PROMPT_TEMPLATES`, holds the text of every task.  Sources: [demo] is microsoft/unilm,
 kosmos-2/demo/gradio_app.py; [card] the model card of microsoft/kosmos-2-patch14-224; [paper] arXiv
 2306.14824.
 """
@@ -21,39 +21,41 @@ from kosmos_ros.model.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """The words of a task.
+class PromptTemplate:
+    """The text of a task's prompt.
 
-    :param words: behind the image; ``{text}`` is the caller's, or else `usual`.
-    :param grounding: whether ``<grounding>`` stands first: answer with boxes.
-    :param usual: what stands for a text that was not given; None: it must be given.
-    :param source: where these words are from.
+    :param template: the text after the image; ``{text}`` is replaced by the user's text.
+    :param grounded: whether the prompt begins with ``<grounding>``, which asks for boxes.
+    :param default_text: replaces a missing text; None where the task requires a text.
+    :param source: where the template was published.
     """
 
-    words: str
-    grounding: bool
-    usual: str | None
+    template: str
+    grounded: bool
+    default_text: str | None
     source: str
 
 
 _QUESTION = 'Question: {text} Answer:'
-LAYOUTS = {
-    Task.CAPTION: Layout('An image of', True, '', '[demo]: brief'),
-    Task.DETAILED_CAPTION: Layout(
+PROMPT_TEMPLATES = {
+    Task.CAPTION: PromptTemplate('An image of', True, '', '[demo]: brief'),
+    Task.DETAILED_CAPTION: PromptTemplate(
         'Describe {text} in detail:', True, 'this image', '[demo]: detailed; [paper] figure 13'
     ),
-    # Only the words before the phrase are its context: microsoft/unilm,
+    # Only the text before the phrase is its context: microsoft/unilm,
     # kosmos-2/evaluation/flickr/cook_data.py; [paper] 4.1.1.
-    Task.GROUND_CAPTION: Layout('{text}', True, None, '[paper] 4.1.1'),
-    Task.QUESTION: Layout(_QUESTION, False, None, '[paper] 4.3.1'),
-    Task.GROUNDED_QUESTION: Layout(_QUESTION, True, None, '[card]'),
-    Task.READ_TEXT: Layout(_QUESTION, False, 'What does it say?', '[paper] 4.3.1'),
-    # The paper's figure has no <grounding> here, the card has it.
-    Task.DESCRIBE_REGION: Layout('{text} is', True, 'It', '[card]; [paper] 4.2.1 and table 9'),
-    Task.COMPLETE: Layout('{text}', False, None, '[paper] figure 12'),
-    # Nothing is published on how turns are joined: questions and answers stand one after another,
-    # and <grounding> in the turns that bring an image.
-    Task.CHAT: Layout(_QUESTION, False, None, '[paper] figure 10'),
+    Task.GROUND_CAPTION: PromptTemplate('{text}', True, None, '[paper] 4.1.1'),
+    Task.QUESTION: PromptTemplate(_QUESTION, False, None, '[paper] 4.3.1'),
+    Task.GROUNDED_QUESTION: PromptTemplate(_QUESTION, True, None, '[card]'),
+    Task.READ_TEXT: PromptTemplate(_QUESTION, False, 'What does it say?', '[paper] 4.3.1'),
+    # The paper's figure has no <grounding> here; the card has it.
+    Task.DESCRIBE_REGION: PromptTemplate(
+        '{text} is', True, 'It', '[card]; [paper] 4.2.1 and table 9'
+    ),
+    Task.COMPLETE: PromptTemplate('{text}', False, None, '[paper] figure 12'),
+    # Nothing is published on how turns are joined.  Here questions and answers follow one another,
+    # and turns that add an image begin with <grounding>.
+    Task.CHAT: PromptTemplate(_QUESTION, False, None, '[paper] figure 10'),
 }
 _WITHOUT_TEXT = (Task.CAPTION, Task.DESCRIBE_REGION)
 _WITHOUT_REGIONS = (Task.CAPTION, Task.DETAILED_CAPTION, Task.GROUND_CAPTION)
@@ -61,7 +63,7 @@ _LABELS = re.compile(r'^question\s*:\s*|\s*\banswer\s*:$', re.IGNORECASE)
 
 
 def image_prefix(vocabulary: Vocabulary, latents: int) -> list[int]:
-    """``<s> <image> [slots] </image>``.
+    """Return ``<s> <image> [slots] </image>``.
 
     :param latents: image tokens per image, 64 in the released model; their embeddings replace
         those of the slots.
@@ -70,30 +72,31 @@ def image_prefix(vocabulary: Vocabulary, latents: int) -> list[int]:
     return [vocabulary.bos, *_image(vocabulary, latents)]
 
 
-def refer(vocabulary: Vocabulary, expression: str) -> list[int]:
-    """``<grounding><phrase>EXPRESSION</phrase><object>``: the next two tokens are the box.
+def refer_prompt(vocabulary: Vocabulary, expression: str) -> list[int]:
+    """Return ``<grounding><phrase>EXPRESSION</phrase><object>``; the next two tokens are the box.
 
     The released prompt ends with ``</phrase>`` (microsoft/unilm,
-    kosmos-2/evaluation/refcoco/cook_data.py); ``<object>`` is the only continuation that leads to
-    a box, so it is given instead of generated.
+    kosmos-2/evaluation/refcoco/cook_data.py).  ``<object>`` is the only continuation that leads
+    to a box, so it is part of the prompt instead of being generated.
 
     :param expression: plain text, from ``check_expression``.
-    :raises BadExpression: when nothing of the text is left for the model to read.
+    :raises BadExpression: when the text has no visible characters.
     """
     return [vocabulary.grounding, *_phrase(vocabulary, expression), vocabulary.object_open]
 
 
-def questions(vocabulary: Vocabulary, ask: Ask, latents: int, *, begin: bool) -> list[list[int]]:
-    """What a question is as token ids; the answer is what follows.
+def prompts_for(vocabulary: Vocabulary, ask: Ask, latents: int, *, begin: bool) -> list[list[int]]:
+    """Return a question's prompts as token ids; the model continues each with the answer.
 
-    Several images stand one after another with nothing between, those of examples first, each
-    followed by its text: the layout of microsoft/unilm, kosmos-2/unilm/data/vl/
-    caption_obj_few_shot.py.  ``<grounding>`` stands once, in the question itself.
+    Several images follow one another directly.  Images of examples come first, each followed by
+    its text, as in microsoft/unilm, kosmos-2/unilm/data/vl/caption_obj_few_shot.py.
+    ``<grounding>`` occurs once, in the question itself.
 
-    :param ask: from ``cleaned``.
-    :param begin: whether this begins a sequence; else it goes on behind the answer before it.
-    :return: one sequence; for GROUND_CAPTION one for each phrase, each up to ``<object>``.
-    :raises BadExpression: when the task needs something that is not there, or cannot use what is.
+    :param ask: from ``checked``.
+    :param begin: whether the prompt begins a sequence; otherwise it continues after an answer.
+    :return: one sequence; for GROUND_CAPTION one per phrase, each up to ``<object>``.
+    :raises BadExpression: as ``check_task``; also when a phrase is not in the text, or a region
+        has no area or lies outside the image.
     """
     check_task(ask)
     front = [vocabulary.bos] if begin else []
@@ -107,26 +110,26 @@ def questions(vocabulary: Vocabulary, ask: Ask, latents: int, *, begin: bool) ->
             + [*_phrase(vocabulary, phrase), vocabulary.object_open]
             for before, phrase in _contexts(ask.text, ask.phrases)
         ]
-    layout, regions = LAYOUTS[ask.task], ask.regions
-    text = ask.text or layout.usual or ''
+    template, regions = PROMPT_TEMPLATES[ask.task], ask.regions
+    text = ask.text or template.default_text or ''
     if ask.task is Task.DESCRIBE_REGION:
         text = next((region.phrase for region in regions if region.phrase), text)
         regions = tuple(Region(region.box_in_image, text) for region in regions)
-    elif layout.words == _QUESTION:
+    elif template.template == _QUESTION:
         text = _LABELS.sub('', text)
-    shown = bool(regions) or (ask.task is Task.CHAT and ask.images > 0)
-    if layout.grounding or (ask.task in TEXT_TASKS and shown):
+    refers_to_image = bool(regions) or (ask.task is Task.CHAT and ask.images > 0)
+    if template.grounded or (ask.task in TEXT_TASKS and refers_to_image):
         front.append(vocabulary.grounding)
-    words = _text(vocabulary, layout.words.format(text=text), regions)
-    return [front + words]
+    return [front + _text(vocabulary, template.template.format(text=text), regions)]
 
 
-def mentions(text: str, phrases: Iterable[str]) -> list[tuple[int, int]]:
-    """Where phrases stand in a text as whole words, each behind the one before it: [first, last).
+def phrase_spans(text: str, phrases: Iterable[str]) -> list[tuple[int, int]]:
+    """Find phrases in a text as whole words, in the given order.
 
-    :raises BadExpression: naming a phrase that is not there.
+    :return: the indices (first, end) of each phrase, the end excluded.
+    :raises BadExpression: when a phrase is missing; the message names it.
     """
-    found, begin = [], 0
+    spans, begin = [], 0
     for phrase in phrases:
         match = re.compile(rf'(?<!\w){re.escape(phrase)}(?!\w)').search(text, begin)
         if not phrase or match is None:
@@ -134,17 +137,18 @@ def mentions(text: str, phrases: Iterable[str]) -> list[tuple[int, int]]:
                 f'The phrase {quoted(phrase)} is not in the text {quoted(text)}; phrases must '
                 'stand in it word for word, in this order.'
             )
-        found.append(match.span())
+        spans.append(match.span())
         begin = match.end()
-    return found
+    return spans
 
 
 def check_task(ask: Ask) -> None:
+    """Check that a question has what its task needs, and nothing that the task cannot use.
+
+    :raises BadExpression: when it has not; the message is one sentence that names the task.
     """
-    :raises BadExpression: when the task needs something that is not there, or cannot use what is.
-    """
-    name, layout = ask.task.name, LAYOUTS[ask.task]
-    if layout.usual is None and not ask.text:
+    name, template = ask.task.name, PROMPT_TEMPLATES[ask.task]
+    if template.default_text is None and not ask.text:
         raise BadExpression(f'{name} needs a text.')
     if ask.task in _WITHOUT_TEXT and ask.text:
         raise BadExpression(f'{name} takes no text; ask {quoted(ask.text)} as a QUESTION.')
@@ -163,16 +167,16 @@ def check_task(ask: Ask) -> None:
 
 
 def _contexts(text: str, phrases: Sequence[str]) -> list[tuple[str, str]]:
-    """What stands before each phrase, and the phrase."""
-    return [(text[:first], text[first:last]) for first, last in mentions(text, phrases)]
+    """Return the text before each phrase, and the phrase."""
+    return [(text[:first], text[first:last]) for first, last in phrase_spans(text, phrases)]
 
 
 def _image(vocabulary: Vocabulary, latents: int) -> list[int]:
     slots = list(range(vocabulary.first_piece, vocabulary.first_piece + latents))
     if slots and slots[-1] >= vocabulary.mask:
         # A small vocabulary has fewer pieces than there are slots, and a tag in a slot would
-        # confuse whoever parses the sequence.  Not <pad>: implementations that count positions by
-        # it would skip the slot.
+        # mislead parsers of the sequence.  <pad> does not work either: implementations that number
+        # positions by it would skip the slot.
         slots = [vocabulary.unk] * latents
     return [vocabulary.image_open, *slots, vocabulary.image_close]
 
@@ -187,13 +191,13 @@ def _phrase(vocabulary: Vocabulary, text: str) -> list[int]:
 
 
 def _text(vocabulary: Vocabulary, text: str, regions: Sequence[Region]) -> list[int]:
-    """Text whose phrases that have regions are tagged, each followed by its boxes."""
+    """Encode a text; phrases with regions are tagged, and their boxes follow them."""
     boxes: dict[str, list[Region]] = {}
     for region in regions:
         boxes.setdefault(region.phrase, []).append(region)
     ids: list[int] = []
     begin = 0
-    for phrase, (first, last) in zip(boxes, mentions(text, boxes), strict=True):
+    for phrase, (first, last) in zip(boxes, phrase_spans(text, boxes), strict=True):
         ids += vocabulary.encode(text[begin:first]) + _phrase(vocabulary, phrase)
         ids += _object(vocabulary, boxes[phrase])
         begin = last
@@ -201,7 +205,7 @@ def _text(vocabulary: Vocabulary, text: str, regions: Sequence[Region]) -> list[
 
 
 def _object(vocabulary: Vocabulary, regions: Sequence[Region]) -> list[int]:
-    """``<object> UL LR (</delimiter_of_multi_objects/> UL LR)* </object>``."""
+    """Return ``<object> UL LR (</delimiter_of_multi_objects/> UL LR)* </object>``."""
     ids: list[int] = []
     for region in regions:
         try:

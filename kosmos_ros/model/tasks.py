@@ -1,4 +1,4 @@
-"""What can be asked besides where something is: tasks, and what they need to be told."""
+"""The tasks of the ``ask`` action and the data of one question."""
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -10,7 +10,7 @@ from kosmos_ros.model.expressions import check_text
 
 
 class Task(IntEnum):
-    """Tasks, equal to the constants of ``kosmos_ros_msgs/action/Ask`` (a test compares them)."""
+    """A task; values equal the constants of ``kosmos_ros_msgs/action/Ask`` (tested)."""
 
     CAPTION = 0
     DETAILED_CAPTION = 1
@@ -23,15 +23,15 @@ class Task(IntEnum):
     CHAT = 8
 
 
-# Tasks that also work without any image.
+# These tasks also work without an image.
 TEXT_TASKS = (Task.COMPLETE, Task.CHAT)
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of the last image in front of it, and the words of the text that mean it.
+    """A box in the latest image, and the phrase of the text that refers to it.
 
-    Regions with the same phrase are what one plural phrase means, such as 'the two dogs'.
+    Several regions may share one plural phrase, such as 'the two dogs'.
     """
 
     box_in_image: Box
@@ -40,7 +40,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One image of its own, with the text that belongs behind it, in full."""
+    """An example for few-shot prompting: the complete text that follows its one image."""
 
     text: str
     regions: tuple[Region, ...] = ()
@@ -48,16 +48,16 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One question, read and checked by `kosmos_ros.model.prompts`.
+    """One question; `kosmos_ros.model.prompts` checks it against its task.
 
-    :param text: what the task works on; '' where it needs none.
-    :param phrases: of GROUND_CAPTION: parts of the text to be found, in its order.
-    :param images: how many images the question is about, those of examples not counted; 0: as
-        many as the engine is given.
-    :param regions: what the text means by some of its phrases, in the last image.
-    :param examples: come before the question, each with one image.
-    :param max_tokens: of the answer; 0: as many as are usual.
-    :param beams: 1: greedy.
+    :param text: the question or text that the task needs; '' where it needs none.
+    :param phrases: for GROUND_CAPTION only: parts of the text to find, in the text's order.
+    :param images: how many images the question is about, without those of the examples; 0: as many
+        as the engine is given.
+    :param regions: boxes in the last image that phrases of the text refer to.
+    :param examples: precede the question, each with one image.
+    :param max_tokens: the maximum length of the answer; 0 for the default.
+    :param beams: the number of beams of beam search; 1 is greedy decoding.
     """
 
     task: Task
@@ -70,10 +70,11 @@ class Ask:
     beams: int = 1
 
 
-def cleaned(ask: Ask, limits: Limits) -> Ask:
-    """The same with clean texts, once its numbers are within the limits.
+def checked(ask: Ask, limits: Limits) -> Ask:
+    """Check a question against the limits, and return it with normalised texts.
 
-    :raises BadExpression: one sentence that says what to do.
+    :raises BadExpression: when it is outside a limit or a text is refused; the message is one
+        sentence that says what to do.
     """
     for name, number, least in (
         ('images', ask.images, 0),
@@ -84,14 +85,14 @@ def cleaned(ask: Ask, limits: Limits) -> Ask:
             raise BadExpression(f'{name} is {number}; it must be {least} or more.')
     images = ask.images + len(ask.examples)
     regions = len(ask.regions) + sum(len(example.regions) for example in ask.examples)
-    for count, most, what in (
+    for count, limit, what in (
         (images, limits.max_images, 'images, those of examples counted'),
         (regions, limits.max_regions, 'regions'),
         (len(ask.phrases), limits.max_regions, 'phrases'),
         (ask.beams, limits.max_beams, 'beams'),
     ):
-        if count > most:
-            raise BadExpression(f'These are {count} {what}; at most {most} are allowed.')
+        if count > limit:
+            raise BadExpression(f'These are {count} {what}; at most {limit} are allowed.')
     return replace(
         ask,
         text=check_text(ask.text, limits.max_text_chars, 'text'),

@@ -1,7 +1,7 @@
-"""A checkpoint's tokenizer as the sentencepiece model that `Vocabulary` reads.
+"""Conversion of a checkpoint's tokenizer to the sentencepiece model that `Vocabulary` reads.
 
 Hugging Face writes either the sentencepiece file itself or ``tokenizer.json``, which holds the
-same unigram model: pieces with scores, and the table by which text is normalised.
+same unigram model: pieces with scores, and the character map that normalises text.
 """
 
 import base64
@@ -15,35 +15,38 @@ from kosmos_ros.model.vocabulary import LOCATIONS, TAGS
 
 SENTENCEPIECE = 'sentencepiece.bpe.model'
 _JSON = 'tokenizer.json'
-# What `write_tokenizer` reads: the first of these that is there.
+# `write_tokenizer` reads the first of these that exists.
 TOKENIZER_FILES = (SENTENCEPIECE, _JSON)
-# transformers puts <pad> between <s> and </s>, sentencepiece has none.
+# transformers puts <pad> between <s> and </s>; sentencepiece has no <pad>.
 _SPECIAL = ('<s>', '<pad>', '</s>', '<unk>')
-# What `Vocabulary` counts behind the pieces.
-_BEHIND = (*TAGS, *(f'<patch_index_{cell:04d}>' for cell in range(LOCATIONS)))
-# transformers puts it beside the table of normalisation; sentencepiece does the same by itself.
-_EXTRA_SPACES = ({'Regex': ' {2,}'}, {'String': '  '})
+# The tokens that `Vocabulary` numbers after the pieces.
+_TAGS_AFTER_PIECES = (*TAGS, *(f'<patch_index_{cell:04d}>' for cell in range(LOCATIONS)))
+# transformers has a separate step for repeated spaces; sentencepiece merges them by itself.
+_REPEATED_SPACES = ({'Regex': ' {2,}'}, {'String': '  '})
 
 
 def write_tokenizer(checkpoint: Path, path: Path) -> None:
     """Write the sentencepiece model of a checkpoint directory to `path`.
 
-    :raises EngineFileError: when the directory has no tokenizer, or one that is not laid out as
-        that of Kosmos-2.
+    :raises EngineFileError: when the directory has no tokenizer, or its tokenizer is not that of
+        Kosmos-2.
     """
-    given, source = checkpoint / SENTENCEPIECE, checkpoint / _JSON
-    if not given.is_file() and not source.is_file():
+    sentencepiece_file = checkpoint / SENTENCEPIECE
+    json_file = checkpoint / _JSON
+    if not sentencepiece_file.is_file() and not json_file.is_file():
         raise EngineFileError(f'{checkpoint} has neither {SENTENCEPIECE} nor {_JSON}')
     try:
-        if given.is_file():
-            shutil.copyfile(given, path)
+        if sentencepiece_file.is_file():
+            shutil.copyfile(sentencepiece_file, path)
         else:
-            path.write_bytes(_sentencepiece_from(json.loads(source.read_text(encoding='utf-8'))))
+            content = json_file.read_text(encoding='utf-8')
+            path.write_bytes(_sentencepiece_from(json.loads(content)))
     except (OSError, ValueError, RecursionError) as error:
-        raise EngineFileError(f'{source} is no tokenizer of Kosmos-2: {error}') from None
+        raise EngineFileError(f'{json_file} is no tokenizer of Kosmos-2: {error}') from None
     except (KeyError, TypeError, AttributeError):
         raise EngineFileError(
-            f'{source} is no tokenizer of Kosmos-2: it is not laid out as transformers writes it'
+            f'{json_file} is no tokenizer of Kosmos-2: '
+            'it is not laid out as transformers writes it'
         ) from None
 
 
@@ -60,9 +63,9 @@ def _sentencepiece_from(content: dict[str, Any]) -> bytes:
     trainer.model_type = trainer.ModelType.Value('UNIGRAM')
     trainer.vocab_size = len(proto.pieces)
     trainer.unk_id, trainer.bos_id, trainer.eos_id, trainer.pad_id = 0, 1, 2, -1
-    table = _charsmap(content['normalizer'])
-    normalizer.name = 'nmt_nfkc' if table else 'identity'
-    normalizer.precompiled_charsmap = base64.b64decode(table, validate=True)
+    charsmap = _charsmap(content['normalizer'])
+    normalizer.name = 'nmt_nfkc' if charsmap else 'identity'
+    normalizer.precompiled_charsmap = base64.b64decode(charsmap, validate=True)
     normalizer.add_dummy_prefix = True
     normalizer.remove_extra_whitespaces = True
     normalizer.escape_whitespaces = True
@@ -70,7 +73,7 @@ def _sentencepiece_from(content: dict[str, Any]) -> bytes:
 
 
 def _pieces(content: dict[str, Any]) -> list[tuple[str, float]]:
-    """Text pieces with their scores, in the order of their ids."""
+    """Return the text pieces with their scores, in the order of their ids."""
     model = content['model']
     if model.get('type', 'Unigram') != 'Unigram' or model.get('byte_fallback'):
         raise ValueError('its model is not a unigram one of whole characters')
@@ -78,19 +81,19 @@ def _pieces(content: dict[str, Any]) -> list[tuple[str, float]]:
     names = [piece for piece, _ in vocab]
     if tuple(names[: len(_SPECIAL)]) != _SPECIAL:
         raise ValueError(f'its first pieces are {names[: len(_SPECIAL)]}, not {list(_SPECIAL)}')
-    # Tags lie behind the pieces, or beside the vocabulary alone.
-    end = names.index(_BEHIND[0]) if _BEHIND[0] in names else len(names)
-    ids = {end + index: name for index, name in enumerate(_BEHIND)}
+    # Tags follow the pieces in the vocabulary, or are listed in 'added_tokens' only.
+    end = names.index(_TAGS_AFTER_PIECES[0]) if _TAGS_AFTER_PIECES[0] in names else len(names)
+    expected = {end + index: name for index, name in enumerate(_TAGS_AFTER_PIECES)}
     tags = [*enumerate(names[end:], end)]
     tags += [(tag['id'], tag['content']) for tag in content.get('added_tokens', ())]
-    for number, name in tags:
-        if number >= end and ids.get(number) != name:
-            raise ValueError(f'its token {name!r} has the id {number}, not that of Kosmos-2')
+    for token, name in tags:
+        if token >= end and expected.get(token) != name:
+            raise ValueError(f'its token {name!r} has the id {token}, not that of Kosmos-2')
     return vocab[len(_SPECIAL) : end]
 
 
 def _charsmap(normalizer: Any) -> str:
-    """The table by which text is normalised; empty when there is none."""
+    """Return the character map that normalises text, in base64; empty when there is none."""
     if normalizer is None:
         return ''
     kind = normalizer['type']
@@ -98,6 +101,6 @@ def _charsmap(normalizer: Any) -> str:
         return str(normalizer['precompiled_charsmap'] or '')
     if kind == 'Sequence':
         return ''.join(map(_charsmap, normalizer['normalizers']))
-    if kind == 'Strip' or (kind == 'Replace' and normalizer['pattern'] in _EXTRA_SPACES):
+    if kind == 'Strip' or (kind == 'Replace' and normalizer['pattern'] in _REPEATED_SPACES):
         return ''
     raise ValueError(f'its normaliser {kind} is not one of Kosmos-2')

@@ -1,9 +1,9 @@
 """The exact token ids of Kosmos-2, from a sentencepiece model file.
 
 The file's pieces keep their order, shifted by one: fairseq put ``<pad>`` between ``<s>`` and
-``</s>``.  Behind them stand the tags and the location tokens.  Everything is counted from the
-number of pieces, so the released vocabulary (64,000 pieces, 65,037 ids) and that of a small model
-are the same class.
+``</s>``.  The tags and the location tokens follow the pieces.  All ids are computed from the
+number of pieces, so one class serves the released vocabulary (64,000 pieces, 65,037 ids) and that
+of a small model.
 """
 
 from collections.abc import Iterable
@@ -30,22 +30,22 @@ TAGS = (
     '<grounding>',
 )
 _SPECIAL = ('<s>', '<pad>', '</s>', '<unk>')
-# What sentencepiece writes for the space in front of a word.
+# sentencepiece writes this character for the space before a word.
 _SPACE = '\u2581'
 
 
 class Vocabulary:
-    """Text to ids and back.  Safe to share between threads.
+    """Conversion between text and token ids.  Safe to share between threads.
 
-    Tags and location tokens are attributes and methods, never text: ``encode`` cannot produce
-    them, whatever it reads.
+    Tags and location tokens are available as attributes and methods only: ``encode`` never
+    produces them, whatever the text contains.
     """
 
     def __init__(self, model: SentencePieceProcessor) -> None:
-        """Take a loaded sentencepiece model; use ``from_file`` for one on disk.
+        """Wrap a loaded sentencepiece model; use ``from_file`` for a file.
 
         :raises EngineFileError: when its first three pieces are not ``<unk>``, ``<s>``, ``</s>``,
-            or a later one is not text.
+            or a later piece is not text.
         """
         pieces = model.get_piece_size()
         _check_pieces(model, pieces)
@@ -70,11 +70,11 @@ class Vocabulary:
     def from_file(cls, path: Path) -> 'Vocabulary':
         """Read a sentencepiece model file.
 
-        :raises EngineFileError: when it is missing, damaged, or laid out differently from that of
+        :raises EngineFileError: when it is missing, damaged, or not laid out like the file of
             Kosmos-2.
         """
         try:
-            # Not by the constructor: it takes an empty file for none, and loads nothing.
+            # The constructor would silently load nothing from an empty file.
             model = SentencePieceProcessor()
             model.load_from_serialized_proto(Path(path).read_bytes())
         except (OSError, RuntimeError, ValueError) as error:
@@ -87,10 +87,10 @@ class Vocabulary:
             raise EngineFileError(f'{path} is not a vocabulary of Kosmos-2: {error}') from None
 
     def encode(self, text: str) -> list[int]:
-        """Plain text to ids; a tag in the text is spelled out in pieces like any other characters.
+        """Convert plain text to ids; a tag in the text is encoded as ordinary characters.
 
-        Leading, trailing and repeated spaces do not matter, nor whether the text stands behind a
-        tag.  Half a surrogate pair is read as '?'.
+        Leading, trailing and repeated spaces make no difference, nor does a preceding tag.  Half
+        a surrogate pair is read as '?'.
 
         :return: ids of pieces, or ``unk`` where no piece fits; empty for a text without visible
             characters.
@@ -101,52 +101,52 @@ class Vocabulary:
         return [piece + 1 if piece > 2 else self.unk for piece in pieces]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Ids to text, tags and location tokens written out as the Hugging Face processor does.
+        """Convert ids to text, with tags and locations spelled as by the Hugging Face processor.
 
-        For people to read: text may look like a tag, so only the ids tell what is one.
+        The text is for display only: it cannot distinguish a tag from words that look like one.
 
-        :raises ValueError: when an id is not of this vocabulary.
+        :raises ValueError: when an id is not in this vocabulary.
         """
-        text = ''.join(self._spelling(int(number)) for number in ids)
+        text = ''.join(self._spelling(int(token)) for token in ids)
         return text.removeprefix(_SPACE).replace(_SPACE, ' ')
 
     def unknown_words(self, text: str) -> tuple[str, ...]:
-        """The words of a text in which something has no piece, each once, in their order."""
+        """Return the words that contain a character without a piece, each once, in order."""
         words = dict.fromkeys(text.split())
         return tuple(word for word in words if self.unk in self.encode(word))
 
-    def is_text(self, number: int) -> bool:
-        """Whether an id stands for text (unknown text included)."""
-        return self.unk <= number < self.mask
+    def is_text(self, token: int) -> bool:
+        """Return whether an id represents text (unknown text included)."""
+        return self.unk <= token < self.mask
 
-    def words(self, number: int) -> str:
-        """What an id of text, but ``unk``, stands for; a word begins with its space."""
-        return self._model.id_to_piece(number - 1).replace(_SPACE, ' ')
+    def words(self, token: int) -> str:
+        """Return the text of an id of text other than ``unk``; a word begins with its space."""
+        return self._model.id_to_piece(token - 1).replace(_SPACE, ' ')
 
-    def location_cell(self, number: int) -> int | None:
-        """The cell 0..1023 that a location token stands for; None for any other id."""
-        cell = number - self.first_location
+    def location_cell(self, token: int) -> int | None:
+        """Return the cell 0..1023 of a location token; None for any other id."""
+        cell = token - self.first_location
         return cell if 0 <= cell < LOCATIONS else None
 
     def location(self, cell: int) -> int:
-        """The location token of a cell.
+        """Return the location token of a cell.
 
-        :raises ValueError: when the cell is not 0..1023.
+        :raises ValueError: when the cell is not in 0..1023.
         """
         if not 0 <= cell < LOCATIONS:
             raise ValueError(f'there is no cell {cell}; cells are 0 to {LOCATIONS - 1}')
         return self.first_location + cell
 
-    def _spelling(self, number: int) -> str:
-        if not 0 <= number < self.size:
-            raise ValueError(f'there is no id {number}; ids are 0 to {self.size - 1}')
-        if number < self.first_piece:
-            return _SPECIAL[number]
-        if number < self.mask:
-            return self._model.id_to_piece(number - 1)
-        if number < self.first_location:
-            return TAGS[number - self.mask]
-        return f'<patch_index_{number - self.first_location:04d}>'
+    def _spelling(self, token: int) -> str:
+        if not 0 <= token < self.size:
+            raise ValueError(f'there is no id {token}; ids are 0 to {self.size - 1}')
+        if token < self.first_piece:
+            return _SPECIAL[token]
+        if token < self.mask:
+            return self._model.id_to_piece(token - 1)
+        if token < self.first_location:
+            return TAGS[token - self.mask]
+        return f'<patch_index_{token - self.first_location:04d}>'
 
 
 def _check_pieces(model: SentencePieceProcessor, pieces: int) -> None:

@@ -1,1 +1,1 @@
-"""A simulated table with a camera: the demo's world, and the school of the embedded model."""
+"""A simulated table with a camera, for the demo and for training the embedded model."""

@@ -38,8 +38,8 @@ from kosmos_ros.limits import Limits
 from kosmos_ros.model.boxes import Box, encode_box
 from kosmos_ros.model.expressions import check_expression
 from kosmos_ros.model.images import image_from
-from kosmos_ros.model.prompts import check_task, mentions
-from kosmos_ros.model.tasks import Ask, Region, Task, cleaned
+from kosmos_ros.model.prompts import check_task, phrase_spans
+from kosmos_ros.model.tasks import Ask, Region, Task, checked
 from kosmos_ros.testing.script import Act, Speech, act_from, speech_from
 
 # As many as are usual, and as many as there is room for.
@@ -168,9 +168,9 @@ class FakeEngine(Engine):
     def check_ask(self, ask: Ask, history: Transcript | None = None) -> None:
         """See `Engine.check_ask`."""
         check_ask_types(ask, history)
-        ask = cleaned(ask, self._limits)
+        ask = checked(ask, self._limits)
         check_task(ask)
-        mentions(ask.text, ask.phrases)
+        phrase_spans(ask.text, ask.phrases)
         for regions in (ask.regions, *(example.regions for example in ask.examples)):
             _check_regions(regions)
         used = 0 if history is None else len(history.ids)

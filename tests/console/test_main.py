@@ -10,7 +10,7 @@ import pytest
 
 from kosmos_ros.console.main import main
 from kosmos_ros.model.boxes import Box
-from kosmos_ros.tabletop.demo.scenes import questions_for, view_for
+from kosmos_ros.tabletop.demo.scenes import refer_questions_for, view_for
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_options_of_a_checkpoint_need_one(capsys: pytest.CaptureFixture[str]) ->
 
 def test_the_embedded_engine_answers_without_ros_and_torch(tmp_path: Path) -> None:
     seed = 935
-    (question,) = (one for one in questions_for(seed, 6) if one.expression == 'the red ball')
+    (question,) = (one for one in refer_questions_for(seed, 6) if one.expression == 'the red ball')
     Image.fromarray(view_for(seed).rgb).save(tmp_path / 'table.png')
     code = (
         'import sys; from kosmos_ros.console.main import main\n'

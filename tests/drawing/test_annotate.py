@@ -1,4 +1,4 @@
-"""Pictures for people: what can be said of them without looking."""
+"""Properties of annotated pictures that can be checked automatically."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_draws_the_frame_where_the_box_is() -> None:
     assert (picture[200:] == 128).all()
 
 
-def test_the_first_lies_on_top() -> None:
+def test_the_first_annotation_is_drawn_on_top() -> None:
     picture = annotate(GREY, [Annotation(text, WHOLE) for text in 'abc'])
     colours = {colour for _, colour in picture.getcolors(picture.width * picture.height) or ()}
     assert PALETTE[0] in colours
@@ -40,7 +40,7 @@ def test_nothing_to_draw() -> None:
     assert np.array_equal(np.asarray(annotate(GREY, [])), GREY)
 
 
-def test_same_words_same_colour() -> None:
+def test_equal_texts_have_equal_colours() -> None:
     colours = colours_for(['a', 'b', 'a'])
     assert list(colours) == ['a', 'b']
     assert colours['a'] != colours['b']

@@ -1,4 +1,4 @@
-"""Text in colours: no character is lost, no line is too wide, whatever the text."""
+"""Coloured text: for any text, no character is lost and no line is too wide."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,7 +46,7 @@ def test_long_words_are_broken_anywhere() -> None:
     assert words == ['at', 'm' * 10, 'm' * 10, 'm' * 10, 'end']
 
 
-def test_a_part_keeps_its_colour_across_lines() -> None:
+def test_a_marked_part_keeps_its_colour_across_lines() -> None:
     runs = coloured('see the red ball, there', LIGHT, [((4, 16), RED)])
     assert runs == [Run('see ', LIGHT), Run('the red ball', RED, True), Run(', there', LIGHT)]
     lines = lines_of(runs, FONT, FONT.getlength('see the red'))
@@ -65,7 +65,7 @@ def test_nothing_to_read_makes_no_line(text: str) -> None:
     assert lines_of([Run(text, LIGHT)], FONT, 100) == []
 
 
-def test_writes_where_it_should() -> None:
+def test_writes_below_and_right_of_the_corner() -> None:
     picture = Image.new('RGB', (200, 100))
     lines = lines_of(coloured('Ag', LIGHT, [((0, 2), RED)]), FONT, 100)
     write_lines(picture, lines * 2, FONT, (20, 30))

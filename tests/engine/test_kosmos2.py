@@ -61,7 +61,7 @@ def test_is_the_exact_joint_over_all_boxes(
     embeds = network.vision(
         torch.from_numpy(pixels_from_image(image, network.config.vision.image_size))
     )
-    prompt = prompts.image_prefix(vocabulary, 6) + prompts.refer(vocabulary, 'the red ball')
+    prompt = prompts.image_prefix(vocabulary, 6) + prompts.refer_prompt(vocabulary, 'the red ball')
     first = vocabulary.first_location
 
     def cell_probabilities(ids: torch.Tensor) -> torch.Tensor:

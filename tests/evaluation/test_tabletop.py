@@ -1,4 +1,4 @@
-"""The tabletop benchmark prints what happened, not what was hoped for."""
+"""The tabletop benchmark reports correct and wrong answers."""
 
 from collections.abc import Iterator, Sequence
 import json
@@ -19,36 +19,42 @@ from kosmos_ros.errors import EngineError
 from kosmos_ros.evaluation.tabletop import evaluate
 from kosmos_ros.model.boxes import Box
 from kosmos_ros.model.tasks import Ask
-from kosmos_ros.tabletop.language import questions as answers
-from kosmos_ros.tabletop.language.dataset import HeldOutTalk, held_out, held_out_talks
-from kosmos_ros.tabletop.language.questions import Mention, Turn
+from kosmos_ros.tabletop.language import questions
+from kosmos_ros.tabletop.language.dataset import (
+    HeldOutDialogue,
+    held_out_dialogues,
+    held_out_expressions,
+)
+from kosmos_ros.tabletop.language.questions import DialogueTurn, Mention
 from kosmos_ros.tabletop.training.segments import plain_text
 
 SEED = 4
-SCENES = len(answers.KINDS)
+SCENES = len(questions.KINDS)
 
 
 class Oracle:
-    """Knows the held-out questions in their order; errs on those of some kinds."""
+    """An engine that answers the held-out questions correctly except those of some kinds."""
 
     name = 'oracle'
     remarks = ()
 
     def __init__(self, wrong_kinds: Sequence[str]) -> None:
-        self._expressions = iter(held_out(SEED, SCENES))
+        self._expressions = iter(held_out_expressions(SEED, SCENES))
         self._turns = (
-            (held, turn) for held in held_out_talks(SEED, SCENES) for turn in held.talk.turns
+            (held, turn)
+            for held in held_out_dialogues(SEED, SCENES)
+            for turn in held.dialogue.turns
         )
         self._wrong_kinds = wrong_kinds
 
     def check_expression(self, expression: str) -> None:
-        """Everything can be asked."""
+        """Accept everything."""
 
     def check_ask(self, ask: Ask, past: Transcript | None = None) -> None:
-        """Everything can be asked."""
+        """Accept everything."""
 
     def encode_image(self, image: Image) -> ImageContext:
-        """Remember nothing: the next question is known."""
+        """Ignore the image: the order of the questions is known."""
         return ImageContext(image)
 
     def locate(
@@ -56,9 +62,9 @@ class Oracle:
     ) -> list[tuple[ScoredBox, ...]]:
         question = next(self._expressions)
         assert list(expressions) == [question.expression]
-        right = Box.from_pixels(question.box_px, 640, 480)
+        correct = Box.from_pixels(question.box_px, 640, 480)
         wrong = Box(0.0, 0.0, 0.01, 0.01)
-        return [(ScoredBox(wrong if question.kind in self._wrong_kinds else right, 0.5),)]
+        return [(ScoredBox(wrong if question.kind in self._wrong_kinds else correct, 0.5),)]
 
     def ask(
         self, ask: Ask, contexts: Sequence[ImageContext], past: Transcript | None = None
@@ -66,19 +72,19 @@ class Oracle:
         held, turn = next(self._turns)
         assert ask == turn.ask
         assert len(contexts) == ask.images
-        assert (past is None) == (turn == held.talk.turns[0])
+        assert (past is None) == (turn == held.dialogue.turns[0])
         answer = truth(held, turn)
-        if held.talk.kind in self._wrong_kinds:
+        if held.dialogue.kind in self._wrong_kinds:
             answer = Answer('seven')
         for finish in (Finish.NONE, Finish.END):
             yield Draft(1, finish, lambda: answer, lambda: Transcript((1,)))
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing."""
 
 
 class Silent(Oracle):
-    """Finds things, and has nothing to say about them."""
+    """An engine that does not answer questions."""
 
     def __init__(self) -> None:
         super().__init__(())
@@ -89,7 +95,7 @@ class Silent(Oracle):
         return iter(())
 
 
-def truth(held: HeldOutTalk, turn: Turn) -> Answer:
+def truth(held: HeldOutDialogue, turn: DialogueTurn) -> Answer:
     mentions = [part for part in turn.answer if isinstance(part, Mention) and turn.grounded]
     groundings = tuple(
         PhraseGrounding(
@@ -102,7 +108,7 @@ def truth(held: HeldOutTalk, turn: Turn) -> Answer:
     return Answer(plain_text(turn.answer), groundings)
 
 
-def test_counts_right_answers_per_kind(capsys: pytest.CaptureFixture[str]) -> None:
+def test_counts_correct_answers_by_kind(capsys: pytest.CaptureFixture[str]) -> None:
     wrong = ('relation', 'caption', 'count')
     assert evaluate(Oracle(wrong), seed=SEED, scenes=SCENES) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -112,17 +118,17 @@ def test_counts_right_answers_per_kind(capsys: pytest.CaptureFixture[str]) -> No
         'by_kind': {'attribute': 1.0, 'shape': 1.0, 'size': 1.0, 'extreme': 1.0, 'relation': 0.0},
         'asks': SCENES,
         'ask_accuracy': 0.8333,
-        'ask_by_kind': dict.fromkeys(answers.KINDS, 1.0) | {'caption': 0.0, 'count': 0.0},
+        'ask_by_kind': dict.fromkeys(questions.KINDS, 1.0) | {'caption': 0.0, 'count': 0.0},
     }
 
 
-def test_an_engine_that_says_nothing_is_an_error() -> None:
+def test_an_engine_without_answers_is_an_error() -> None:
     with pytest.raises(EngineError, match='oracle gives no answers'):
         evaluate(Silent(), seed=SEED, scenes=1)
 
 
-def test_seeds_choose_the_scenes() -> None:
+def test_seeds_determine_the_scenes() -> None:
     first, again, other = (
-        [question.expression for question in held_out(seed, 5)] for seed in (1, 1, 2)
+        [question.expression for question in held_out_expressions(seed, 5)] for seed in (1, 1, 2)
     )
     assert first == again != other

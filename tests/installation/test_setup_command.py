@@ -1,4 +1,4 @@
-"""The command of the set-up and make as a user runs them; nothing here uses the network."""
+"""The set-up command and make, as users run them; no test here uses the network."""
 
 import fcntl
 import os
@@ -11,19 +11,19 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     code: int
     lines: list[str]
 
 
-def test_command_fails_in_one_line_before_it_makes_anything(tmp_path: Path) -> None:
+def test_command_fails_in_one_line_before_it_creates_anything(tmp_path: Path) -> None:
     root = _copy_of_the_command(tmp_path)
 
-    said = _run_without_compiler(root)
+    result = _run_without_compiler(root)
 
-    assert said.code == 2
-    assert len(said.lines) == 1
-    assert 'no C++ compiler found' in said.lines[0]
+    assert result.code == 2
+    assert len(result.lines) == 1
+    assert 'no C++ compiler found' in result.lines[0]
     assert not (root / '.venv').exists()
 
 
@@ -42,21 +42,21 @@ def test_second_command_waits_for_the_first(tmp_path: Path) -> None:
     assert 'no C++ compiler found' in error
 
 
-def test_make_says_that_there_is_no_such_python() -> None:
+def test_make_reports_a_missing_python() -> None:
     command = ['make', '--directory', str(ROOT), 'demo', 'PYTHON=no-such-python']
 
-    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
-    assert said.returncode == 2
-    assert 'no no-such-python here: install Python 3.10 to 3.14' in said.stderr
+    assert result.returncode == 2
+    assert 'no no-such-python here: install Python 3.10 to 3.14' in result.stderr
 
 
 def test_make_lists_its_targets() -> None:
     command = ['make', '--no-print-directory', '--directory', str(ROOT)]
 
-    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
 
-    targets = [line.split()[1] for line in said.stdout.splitlines()]
+    targets = [line.split()[1] for line in result.stdout.splitlines()]
     assert targets == ['help', 'setup', 'demo', 'test', 'lint', 'colcon', 'clean']
 
 
@@ -83,7 +83,7 @@ def _start_without_compiler(root: Path) -> subprocess.Popen[str]:
     )
 
 
-def _run_without_compiler(root: Path) -> Said:
+def _run_without_compiler(root: Path) -> CommandResult:
     process = _start_without_compiler(root)
     output, error = process.communicate(timeout=60)
-    return Said(process.returncode, (output + error).splitlines())
+    return CommandResult(process.returncode, (output + error).splitlines())

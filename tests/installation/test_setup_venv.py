@@ -1,6 +1,6 @@
 """The set-up of a machine without ROS: its checks, its stages, its failures.
 
-Nothing here uses the network; the whole way is walked by ``make demo``.
+No test here uses the network; ``make demo`` runs the complete set-up.
 """
 
 import ast
@@ -19,13 +19,13 @@ import pytest
 
 from kosmos_ros import setup_venv
 from kosmos_ros.installation import checks
-from kosmos_ros.installation.actions import Actions
+from kosmos_ros.installation.actions import StageActions
 from kosmos_ros.installation.exports import rewrite_exports
 from kosmos_ros.installation.failure import SetupError
+from kosmos_ros.installation.layout import Installation, Interpreter, running_interpreter
 from kosmos_ros.installation.links import console_scripts, link_project
-from kosmos_ros.installation.place import Interpreter, Place, running_interpreter
 from kosmos_ros.installation.processes import pip_install
-from kosmos_ros.installation.report import Report
+from kosmos_ros.installation.report import StageReport
 from kosmos_ros.installation.stages import Stamps, plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,31 +33,31 @@ PYTHON_312 = Interpreter(Path('/usr/bin/python3.12'), (3, 12), Path('/usr/includ
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    """A repository with the files that the set-up depends on, and nothing set up."""
+def installation(tmp_path: Path) -> Installation:
+    """Return a repository with the files that the set-up depends on, before the set-up."""
     for name in ('requirements.txt', 'requirements-test.txt', 'setup.cfg'):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / 'msg', tmp_path / 'msg')
-    return Place(tmp_path)
+    return Installation(tmp_path)
 
 
-# The search for a Python and for what it lacks.
+# Checks of Python and of the machine.
 
 
 @pytest.mark.parametrize('version', [(3, 9, 18), (3, 15, 0)])
-def test_other_pythons_are_told_so_in_one_line(
+def test_unsupported_pythons_are_refused_in_one_line(
     version: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, 'version_info', version)
 
     assert setup_venv.main() == 2
-    said = capsys.readouterr().err
-    assert said.count('\n') == 1
-    assert f'Python {version[0]}.{version[1]}' in said
-    assert 'PYTHON=python3' in said
+    output = capsys.readouterr().err
+    assert output.count('\n') == 1
+    assert f'Python {version[0]}.{version[1]}' in output
+    assert 'PYTHON=python3' in output
 
 
-def test_old_pythons_can_read_that_file() -> None:
+def test_old_pythons_can_parse_setup_venv() -> None:
     ast.parse((ROOT / 'kosmos_ros' / 'setup_venv.py').read_text(), feature_version=(3, 6))
 
 
@@ -81,7 +81,7 @@ def test_missing_venv_module(module: str, monkeypatch: pytest.MonkeyPatch) -> No
         ('Linux', 'x86_64', ('', ''), 'glibc 2.28'),
     ],
 )
-def test_other_machines(
+def test_unsupported_machines_are_refused(
     system: str, machine: str, library: tuple[str, str], clue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, 'system', lambda: system)
@@ -93,8 +93,8 @@ def test_other_machines(
 
 
 def test_full_disk(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match='make room'):
-        checks.check_room(tmp_path, gigabytes=1e9)
+    with pytest.raises(SetupError, match='free some space'):
+        checks.check_disk_space(tmp_path, gigabytes=1e9)
 
 
 def test_compilers_of_this_machine_work() -> None:
@@ -129,48 +129,48 @@ def test_no_python_headers(tmp_path: Path) -> None:
         checks.check_compilers(bare)
 
 
-# The environment that is there already.
+# An existing environment.
 
 
-def test_environment_of_this_folder_is_taken(place: Place) -> None:
-    _pretend_venv(place, made_in=place.venv)
+def test_environment_of_this_folder_is_used(installation: Installation) -> None:
+    _pretend_venv(installation, made_in=installation.venv)
 
-    found = place.interpreter()
+    found = installation.interpreter()
 
     assert found is not None
     assert found.version == sys.version_info[:2]
 
 
-def test_moved_environment_is_not_taken(place: Place, tmp_path: Path) -> None:
-    _pretend_venv(place, made_in=tmp_path / 'elsewhere' / '.venv')
+def test_moved_environment_is_not_used(installation: Installation, tmp_path: Path) -> None:
+    _pretend_venv(installation, made_in=tmp_path / 'elsewhere' / '.venv')
 
-    assert place.interpreter() is None
-
-
-def test_environment_without_its_python_is_not_taken(place: Place) -> None:
-    _pretend_venv(place, made_in=place.venv)
-    place.python.unlink()
-    place.python.symlink_to('/nowhere/python3')
-
-    assert place.interpreter() is None
+    assert installation.interpreter() is None
 
 
-def test_somebody_elses_folder_is_left_alone(place: Place) -> None:
-    place.venv.mkdir()
-    (place.venv / 'treasure').touch()
+def test_environment_without_its_python_is_not_used(installation: Installation) -> None:
+    _pretend_venv(installation, made_in=installation.venv)
+    installation.python.unlink()
+    installation.python.symlink_to('/nowhere/python3')
+
+    assert installation.interpreter() is None
+
+
+def test_a_foreign_folder_is_not_deleted(installation: Installation) -> None:
+    installation.venv.mkdir()
+    (installation.venv / 'treasure').touch()
 
     with pytest.raises(SetupError, match='move it away'):
-        Actions(place, PYTHON_312).make_venv(lambda how_far: None)
-    assert (place.venv / 'treasure').exists()
+        StageActions(installation, PYTHON_312).make_venv(lambda progress: None)
+    assert (installation.venv / 'treasure').exists()
 
 
-# Stages and what makes them stale.
+# Stages and changes that make them stale.
 
 
-def test_stage_is_fresh_once_recorded(place: Place) -> None:
-    place.venv.mkdir()
-    stamps = Stamps(place.stamps)
-    first, second, *_ = plan(place, PYTHON_312, with_test=False)
+def test_stage_is_fresh_once_recorded(installation: Installation) -> None:
+    installation.venv.mkdir()
+    stamps = Stamps(installation.stamps)
+    first, second, *_ = plan(installation, PYTHON_312, with_test=False)
 
     stamps.record(first)
 
@@ -179,11 +179,14 @@ def test_stage_is_fresh_once_recorded(place: Place) -> None:
 
 
 @pytest.mark.parametrize('text', ['', '{', '[]', '{"venv": 1}'])
-def test_damaged_stamps_count_as_none(text: str, place: Place) -> None:
-    place.venv.mkdir()
-    place.stamps.write_text(text)
+def test_damaged_stamps_are_ignored(text: str, installation: Installation) -> None:
+    installation.venv.mkdir()
+    installation.stamps.write_text(text)
 
-    assert not any(Stamps(place.stamps).is_fresh(stage) for stage in plan(place, PYTHON_312, True))
+    assert not any(
+        Stamps(installation.stamps).is_fresh(stage)
+        for stage in plan(installation, PYTHON_312, True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -195,11 +198,13 @@ def test_damaged_stamps_count_as_none(text: str, place: Place) -> None:
         ('setup.cfg', 'links'),
     ],
 )
-def test_change_makes_later_stages_stale(changed: str, first_stale: str, place: Place) -> None:
-    before = {stage.name: stage.key for stage in plan(place, PYTHON_312, with_test=True)}
-    with (place.root / changed).open('a') as file:
+def test_change_makes_later_stages_stale(
+    changed: str, first_stale: str, installation: Installation
+) -> None:
+    before = {stage.name: stage.key for stage in plan(installation, PYTHON_312, with_test=True)}
+    with (installation.root / changed).open('a') as file:
         file.write('# changed\n')
-    after = {stage.name: stage.key for stage in plan(place, PYTHON_312, with_test=True)}
+    after = {stage.name: stage.key for stage in plan(installation, PYTHON_312, with_test=True)}
 
     stale = [name for name in before if before[name] != after[name]]
 
@@ -208,21 +213,21 @@ def test_change_makes_later_stages_stale(changed: str, first_stale: str, place: 
 
 
 def test_another_folder_or_python_makes_everything_stale(
-    place: Place, tmp_path_factory: pytest.TempPathFactory
+    installation: Installation, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    here = {stage.key for stage in plan(place, PYTHON_312, with_test=True)}
-    moved = Place(tmp_path_factory.mktemp('elsewhere') / 'moved')
-    shutil.copytree(place.root, moved.root)
+    here = {stage.key for stage in plan(installation, PYTHON_312, with_test=True)}
+    moved = Installation(tmp_path_factory.mktemp('elsewhere') / 'moved')
+    shutil.copytree(installation.root, moved.root)
     python_313 = replace(PYTHON_312, version=(3, 13))
 
     assert here.isdisjoint(stage.key for stage in plan(moved, PYTHON_312, with_test=True))
-    assert here.isdisjoint(stage.key for stage in plan(place, python_313, with_test=True))
+    assert here.isdisjoint(stage.key for stage in plan(installation, python_313, with_test=True))
 
 
-# What the stages do.
+# Actions of the stages.
 
 
-def test_exports_name_this_machine(tmp_path: Path) -> None:
+def test_exports_contain_the_folders_of_this_machine(tmp_path: Path) -> None:
     cmake = tmp_path / 'std_msgs' / 'cmake'
     cmake.mkdir(parents=True)
     there = '/opt/python/cp312-cp312'
@@ -240,7 +245,7 @@ def test_exports_name_this_machine(tmp_path: Path) -> None:
 
 
 def test_linked_project_runs_from_a_folder_with_a_space(tmp_path: Path) -> None:
-    root = tmp_path / 'a place'
+    root = tmp_path / 'a folder'
     (root / 'kosmos_ros' / 'console').mkdir(parents=True)
     (root / 'kosmos_ros' / '__init__.py').touch()
     (root / 'kosmos_ros' / 'environment.py').write_text('def prepare():\n    print("prepared")\n')
@@ -260,7 +265,7 @@ def test_linked_project_runs_from_a_folder_with_a_space(tmp_path: Path) -> None:
 
     assert (site_packages / 'kosmos_ros.pth').read_text() == f'{root}\n'
     assert (venv / 'share' / 'kosmos_ros' / 'engines').readlink() == root / 'engines'
-    said = subprocess.run(
+    output = subprocess.run(
         [venv / 'bin' / 'kosmos_ros'],
         env={'PATH': os.defpath, 'PYTHONPATH': str(root)},
         capture_output=True,
@@ -268,7 +273,7 @@ def test_linked_project_runs_from_a_folder_with_a_space(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert (said.returncode, said.stdout, said.stderr) == (7, 'prepared\n', '')
+    assert (output.returncode, output.stdout, output.stderr) == (7, 'prepared\n', '')
 
 
 def test_all_commands_are_linked() -> None:
@@ -284,23 +289,23 @@ def test_all_commands_are_linked() -> None:
             "WARNING: Retrying after 'NewConnectionError(... Connection refused)'",
             'check the network',
         ),
-        ('ERROR: Could not install packages: [Errno 28] No space left on device', 'make room'),
+        ('ERROR: Could not install packages: [Errno 28] No space left on device', 'free some'),
         ('ERROR: No matching distribution found for numpy==2.4.6', 'offers no numpy==2.4.6'),
         ('ERROR: something new', 'pip failed with "ERROR: something new"'),
     ],
 )
-def test_pip_failures_are_one_line(output: str, clue: str, place: Place) -> None:
-    place.python.parent.mkdir(parents=True)
-    place.python.write_text(f'#!/bin/sh\necho "{output}"\nexit 1\n')
-    place.python.chmod(0o755)
+def test_pip_failures_are_one_line(output: str, clue: str, installation: Installation) -> None:
+    installation.python.parent.mkdir(parents=True)
+    installation.python.write_text(f'#!/bin/sh\necho "{output}"\nexit 1\n')
+    installation.python.chmod(0o755)
 
     with pytest.raises(SetupError) as failure:
-        pip_install(place, ['numpy'], lambda line: None)
+        pip_install(installation, ['numpy'], lambda line: None)
 
     assert clue in str(failure.value)
     assert str(failure.value).endswith('(details in .venv/setup.log)')
     assert '\n' not in str(failure.value)
-    assert output in place.log.read_text()
+    assert output in installation.log.read_text()
 
 
 @pytest.mark.parametrize('name', ['requirements.txt', 'requirements-test.txt'])
@@ -310,22 +315,22 @@ def test_every_requirement_is_pinned(name: str) -> None:
     assert not [line for line in lines if not re.match(r'[a-z0-9-]+==[\w.]+(; |$)', line)]
 
 
-def test_the_demo_asks_for_no_torch() -> None:
+def test_the_demo_does_not_require_torch() -> None:
     assert not re.search(r'^(torch|transformers)\b', (ROOT / 'requirements.txt').read_text(), re.M)
 
 
 def test_report_is_a_line_per_stage() -> None:
     stream = io.StringIO()
-    report = Report(stream, total=2)
+    report = StageReport(stream, total=2)
 
     for title in ('one', 'two'):
-        with report.stage(title) as tell:
-            tell('half')
+        with report.stage(title) as report_progress:
+            report_progress('half')
 
     assert re.fullmatch(r'\[1/2\] one \.+ \d\.\d s\n\[2/2\] two \.+ \d\.\d s\n', stream.getvalue())
 
 
-def _pretend_venv(place: Place, made_in: Path) -> None:
-    place.python.parent.mkdir(parents=True)
-    place.python.symlink_to(sys.executable)
-    (place.venv / 'bin' / 'pip').write_text(f'#!{made_in}/bin/python\n')
+def _pretend_venv(installation: Installation, made_in: Path) -> None:
+    installation.python.parent.mkdir(parents=True)
+    installation.python.symlink_to(sys.executable)
+    (installation.venv / 'bin' / 'pip').write_text(f'#!{made_in}/bin/python\n')

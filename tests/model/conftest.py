@@ -1,4 +1,4 @@
-"""Vocabularies: the released one where its file is at hand, and a small one that is made here."""
+"""Vocabularies: the released one where its file is available, and a small one trained here."""
 
 from collections.abc import Iterator
 import io
@@ -21,7 +21,7 @@ TEXT = (
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Tiny networks are slower on many threads, and whoever else tests on this machine waits."""
+    """Limit torch to one thread: tiny networks are slower on many, and tests run in parallel."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -30,7 +30,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope='session')
 def small_model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sentencepiece model of the kind and normalisation of the released one, with 120 pieces."""
+    """Return a sentencepiece model like the released one, but with 120 pieces."""
     model = io.BytesIO()
     SentencePieceTrainer.train(
         sentence_iterator=iter(TEXT * 20),
@@ -52,7 +52,7 @@ def small_model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='session', params=['small', 'released'])
 def model_file(request: pytest.FixtureRequest, small_model_file: Path) -> Path:
-    """The file of either vocabulary."""
+    """Return the file of each vocabulary."""
     if request.param == 'small':
         return small_model_file
     shared: Path = request.getfixturevalue('shared_data')
@@ -61,17 +61,17 @@ def model_file(request: pytest.FixtureRequest, small_model_file: Path) -> Path:
 
 @pytest.fixture(scope='session')
 def vocabulary(model_file: Path) -> Vocabulary:
-    """Either vocabulary."""
+    """Return each vocabulary."""
     return Vocabulary.from_file(model_file)
 
 
 @pytest.fixture(scope='session')
 def released(shared_data: Path) -> Vocabulary:
-    """The released vocabulary."""
+    """Return the released vocabulary."""
     return Vocabulary.from_file(shared_data / 'sentencepiece.bpe.model')
 
 
 @pytest.fixture(scope='session')
 def small(small_model_file: Path) -> Vocabulary:
-    """The small vocabulary."""
+    """Return the small vocabulary."""
     return Vocabulary.from_file(small_model_file)

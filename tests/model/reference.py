@@ -1,4 +1,4 @@
-"""The reference: Kosmos-2 of ``transformers``, tiny and with random weights, and its tokenizer."""
+"""The reference: a tiny Kosmos-2 of ``transformers`` with random weights, and its tokenizer."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from transformers import (
 
 
 def tokenizer(model_file: Path) -> XLMRobertaTokenizer:
-    """As ``Kosmos2Processor`` sets it up, from the released file alone."""
+    """Return the tokenizer as ``Kosmos2Processor`` configures it, from the released file."""
     model = sentencepiece_model_pb2.ModelProto()
     model.ParseFromString(model_file.read_bytes())
     pieces = [(piece.piece, piece.score) for piece in model.pieces]
@@ -33,7 +33,7 @@ def tokenizer(model_file: Path) -> XLMRobertaTokenizer:
     return made
 
 
-# Sizes that differ in all that shapes depend on.  The second has a head of its own.
+# Configurations with different shapes throughout.  The second has an untied head.
 CONFIGS: dict[str, dict[str, Any]] = {
     'plain': {
         'latent_query_num': 4,
@@ -46,7 +46,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
             'num_attention_heads': 3, 'image_size': 28, 'patch_size': 14,
         },
     },
-    'own head': {
+    'untied head': {
         'latent_query_num': 7,
         'tie_word_embeddings': False,
         'text_config': {
@@ -58,7 +58,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
             'num_attention_heads': 2, 'image_size': 56, 'patch_size': 14,
         },
     },
-    'one head': {
+    'one attention head': {
         'latent_query_num': 1,
         'text_config': {
             'vocab_size': 1050, 'embed_dim': 16, 'layers': 1, 'ffn_dim': 32, 'attention_heads': 1,
@@ -84,7 +84,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def reference(name: str, seed: int = 0) -> Kosmos2ForConditionalGeneration:
-    """A model of a size in CONFIGS, its weights far enough from their start that all matter."""
+    """Return a model of CONFIGS whose weights are random enough to make all of them matter."""
     torch.manual_seed(seed)
     model = Kosmos2ForConditionalGeneration(Kosmos2Config(**CONFIGS[name]))
     with torch.no_grad():
@@ -96,9 +96,9 @@ def reference(name: str, seed: int = 0) -> Kosmos2ForConditionalGeneration:
 def prompts(
     model: Kosmos2ForConditionalGeneration, rows: int, length: int
 ) -> tuple[Tensor, Tensor]:
-    """Random prompts with one image each: ids [rows, length], pixels [rows, 3, I, I].
+    """Return random prompts with one image each: ids [rows, length], pixels [rows, 3, I, I].
 
-    Layout ``<s> <image> slots </image> text``; no id is that of padding.
+    The layout is ``<s> <image> slots </image> text``; no id is the padding's.
     """
     config = model.config
     ids = torch.randint(4, config.text_config.vocab_size, (rows, length))
@@ -107,7 +107,7 @@ def prompts(
 
 
 def slots(model: Kosmos2ForConditionalGeneration, ids: Tensor) -> Tensor:
-    """1 where an image token stands, else 0, [rows, length]."""
+    """Return 1 at image tokens and 0 elsewhere, [rows, length]."""
     marks = torch.zeros_like(ids)
     marks[:, 2 : 2 + model.config.latent_query_num] = 1
     return marks
@@ -120,19 +120,19 @@ def full_logits(
     images: Tensor,
     lengths: Tensor | None = None,
 ) -> Tensor:
-    """Logits [rows, length, vocabulary] by one pass over everything.
+    """Return logits [rows, length, vocabulary] from one pass over the whole sequence.
 
     :param images: image embeddings [rows, K, D].
-    :param lengths: real tokens of each row; what stands behind them is ignored.
+    :param lengths: real tokens of each row; later tokens are ignored.
     """
-    seen = torch.ones_like(ids)
+    attention_mask = torch.ones_like(ids)
     if lengths is not None:
-        seen = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+        attention_mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
     result = model(
         input_ids=ids,
         image_embeds=images,
         image_embeds_position_mask=slots(model, ids),
-        attention_mask=seen,
+        attention_mask=attention_mask,
         use_cache=False,
     )
     return result.logits
@@ -140,7 +140,7 @@ def full_logits(
 
 @torch.no_grad()
 def image_embeds(model: Kosmos2ForConditionalGeneration, pixels: Tensor) -> Tensor:
-    """[rows, K, D] by a whole forward pass, as nothing smaller is public."""
+    """Return image embeddings [rows, K, D] from a full forward pass; no smaller part is public."""
     ids = torch.full((pixels.shape[0], model.config.latent_query_num + 3), 5)
     result = model(
         pixel_values=pixels, input_ids=ids, image_embeds_position_mask=slots(model, ids)

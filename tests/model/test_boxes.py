@@ -12,20 +12,20 @@ from transformers.models.kosmos2.processing_kosmos2 import (
 
 from kosmos_ros.model.boxes import CELLS, Box, decode_box, encode_box
 
-shares = st.floats(0, 1)
+fractions = st.floats(0, 1)
 anywhere = st.floats(-3, 4)
 cells = st.integers(0, CELLS - 1)
 
 
 def published_cells(x0: float, y0: float, x1: float, y1: float) -> tuple[int, int]:
-    """The encoder of the training code, restated (microsoft/unilm, kosmos-2 obj_utils.py)."""
+    """Encode as the training code does (microsoft/unilm, kosmos-2 obj_utils.py)."""
     column0, row0 = math.floor(max(x0, 0) * 32), math.floor(max(y0, 0) * 32)
     column1, row1 = math.floor(min(x1, 0.99999) * 32), math.floor(min(y1, 0.99999) * 32)
     return row0 * 32 + column0, row1 * 32 + column1
 
 
 @settings(max_examples=500, deadline=None)
-@given(x0=shares, y0=shares, x1=shares, y1=shares)
+@given(x0=fractions, y0=fractions, x1=fractions, y1=fractions)
 def test_encodes_as_published(x0: float, y0: float, x1: float, y1: float) -> None:
     if x0 < x1 and y0 < y1 and max(x0, y0) < 0.999:
         assert encode_box(Box(x0, y0, x1, y1)) == published_cells(x0, y0, x1, y1)
@@ -67,7 +67,7 @@ def test_encoder_clips() -> None:
 
 @pytest.mark.parametrize('wrong', [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize('corner', ['x0', 'y0', 'x1', 'y1'])
-def test_encoder_refuses_what_is_not_finite(wrong: float, corner: str) -> None:
+def test_encoder_refuses_non_finite_corners(wrong: float, corner: str) -> None:
     corners = {'x0': 0.1, 'y0': 0.1, 'x1': 0.9, 'y1': 0.9, corner: wrong}
     with pytest.raises(ValueError, match='not a finite number'):
         encode_box(Box(**corners))
@@ -84,20 +84,20 @@ def test_decodes_as_transformers(upper_left: int, lower_right: int) -> None:
 
 
 def test_decodes_published_boxes() -> None:
-    """The snowman and the fire of the model card."""
+    """The boxes are those of the snowman and the fire in the model card."""
     assert decode_box(44, 863) == Box(0.390625, 0.046875, 0.984375, 0.828125)
     assert decode_box(5, 911) == Box(0.171875, 0.015625, 0.484375, 0.890625)
 
 
-def test_one_row_reaches_to_its_edges() -> None:
-    """As published, although a box of two columns then is as wide as one of one column."""
+def test_a_box_within_one_row_extends_to_the_outer_edges() -> None:
+    """As published, although a box of two columns is then as wide as a box of one column."""
     assert decode_box(0, 0) == Box(0, 0, 1 / 32, 1 / 32)
     assert decode_box(0, 3) == Box(0, 0, 4 / 32, 1 / 32)
     assert decode_box(0, 33) == Box(0.5 / 32, 0.5 / 32, 1.5 / 32, 1.5 / 32)
 
 
 @pytest.mark.parametrize('wrong', [-1, 1024])
-def test_decoder_refuses_foreign_cells(wrong: int) -> None:
+def test_decoder_refuses_cells_outside_the_grid(wrong: int) -> None:
     for pair in ((wrong, 5), (5, wrong)):
         with pytest.raises(ValueError, match='no cell'):
             decode_box(*pair)
@@ -129,7 +129,7 @@ def test_iou() -> None:
 
 
 @given(x0=anywhere, y0=anywhere, x1=anywhere, y1=anywhere)
-def test_iou_is_a_share(x0: float, y0: float, x1: float, y1: float) -> None:
+def test_iou_is_symmetric_and_at_most_1(x0: float, y0: float, x1: float, y1: float) -> None:
     box, other = Box(x0, y0, x1, y1), Box(0.2, 0.3, 0.8, 0.9)
     assert 0 <= box.iou(other) <= 1 + 1e-9
     assert box.iou(other) == other.iou(box)

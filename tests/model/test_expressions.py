@@ -1,4 +1,4 @@
-"""What may be asked, and what is refused with which words."""
+"""Which expressions are accepted, and the messages of refusals."""
 
 import random
 from typing import NoReturn
@@ -15,7 +15,7 @@ LIMITS = Limits()
 
 
 def cleaned_or_refusal(text: str) -> str | BadExpression:
-    """Either outcome; anything else raises."""
+    """Return the accepted text or the refusal; any other exception is raised."""
     try:
         return check_expression(text, LIMITS)
     except BadExpression as error:
@@ -23,7 +23,7 @@ def cleaned_or_refusal(text: str) -> str | BadExpression:
 
 
 def refusal(text: object) -> str:
-    """The message with which an expression is refused."""
+    """Return the message with which an expression is refused."""
     with pytest.raises(BadExpression) as caught:
         check_expression(text, LIMITS)
     return str(caught.value)
@@ -54,24 +54,24 @@ def test_plain_words_pass(text: str, cleaned: str) -> None:
 
 
 @pytest.mark.parametrize('text', ['', ' ', '\t\n', '\u00a0\u3000'])
-def test_empty(text: str) -> None:
+def test_empty_text_is_refused(text: str) -> None:
     assert 'is empty; say what to look for' in refusal(text)
 
 
 @pytest.mark.parametrize('text', [None, b'the red mug', 7, ['a']])
-def test_not_text(text: object) -> None:
+def test_other_types_are_refused(text: object) -> None:
     assert f'must be text, not {type(text).__name__}' in refusal(text)
 
 
 @pytest.mark.parametrize('text', ['x' * 513, ' ' * 513, 'x' * 10_000, '\0' * 1_000_000])
-def test_too_long(text: str) -> None:
+def test_long_text_is_refused(text: str) -> None:
     assert refusal(text) == (
         f'The expression has {len(text)} characters; shorten it to 512 or fewer.'
     )
 
 
-class Unread(str):
-    """Text that nobody may look at."""
+class UnreadableText(str):
+    """A text whose characters must not be read."""
 
     def __iter__(self) -> NoReturn:
         raise AssertionError('the text was read')
@@ -80,8 +80,8 @@ class Unread(str):
         raise AssertionError('the text was split')
 
 
-def test_length_comes_first() -> None:
-    assert 'has 1080000 characters' in refusal(Unread('<phrase>\0' * 120_000))
+def test_length_is_checked_before_characters() -> None:
+    assert 'has 1080000 characters' in refusal(UnreadableText('<phrase>\0' * 120_000))
 
 
 @pytest.mark.parametrize(
@@ -106,11 +106,11 @@ def test_length_comes_first() -> None:
         ('\udfff', 'half a surrogate pair (U+DFFF)'),
     ],
 )
-@pytest.mark.parametrize('place', [0, 4, 300])
-def test_unprintable_characters(character: str, label: str, place: int) -> None:
-    text = 'x' * place + character + 'y'
+@pytest.mark.parametrize('position', [0, 4, 300])
+def test_unprintable_characters_are_refused(character: str, label: str, position: int) -> None:
+    text = 'x' * position + character + 'y'
     message = refusal(text)
-    assert f'has {label} at position {place}; remove it.' in message
+    assert f'has {label} at position {position}; remove it.' in message
     assert message.isprintable()
 
 
@@ -132,13 +132,13 @@ def test_unprintable_characters(character: str, label: str, place: int) -> None:
     ],
 )
 @pytest.mark.parametrize('text', ['{}', 'the mug {} left', 'mug{}{}', 'a < b {} c'])
-def test_tags(tag: str, text: str) -> None:
+def test_tags_are_refused(tag: str, text: str) -> None:
     message = refusal(text.format(tag, tag))
     assert 'contains the tag' in message
     assert message.endswith('write plain words only.')
 
 
-def test_the_tag_is_named_wherever_it_stands() -> None:
+def test_the_tag_is_named_wherever_it_occurs() -> None:
     assert refusal('x' * 400 + '</ PHRASE >') == (
         f"The expression '{'x' * 60}...' contains the tag '</ PHRASE >'; write plain words only."
     )
@@ -146,7 +146,7 @@ def test_the_tag_is_named_wherever_it_stands() -> None:
 
 @settings(max_examples=1000, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=[]), max_size=600))
-def test_clean_or_refused_in_printable_words(text: str) -> None:
+def test_any_text_is_accepted_clean_or_refused_printably(text: str) -> None:
     answer = cleaned_or_refusal(text)
     if isinstance(answer, BadExpression):
         message = str(answer)
@@ -171,8 +171,8 @@ def test_quotes() -> None:
     assert quoted('x' * 60) == "'" + 'x' * 60 + "'"
 
 
-def test_heaps_of_tag_fragments() -> None:
-    """A pattern that backtracks would hang here, and the test's timeout would tell."""
+def test_many_tag_fragments_are_checked_quickly() -> None:
+    """A backtracking pattern would exceed the timeout of the test."""
     draw = random.Random(0)
     for _ in range(300):
         text = ''.join(draw.choice('< />_p1s') for _ in range(512))

@@ -1,4 +1,4 @@
-"""The parser on ids: any sequence, and the published text parser on sequences of its alphabet."""
+"""The parser of ids, on any sequence and against the published parser of text."""
 
 from collections.abc import Iterable
 
@@ -11,14 +11,14 @@ from transformers.models.kosmos2.processing_kosmos2 import (
 )
 
 from kosmos_ros.model.boxes import Box, decode_box
-from kosmos_ros.model.parsing import Grounded, parse
+from kosmos_ros.model.parsing import ParsedObject, parse
 from kosmos_ros.model.vocabulary import Vocabulary
 
 from .test_vocabulary import SNOWMAN
 
 Pairs = tuple[tuple[int, int], ...]
 
-# What a sequence is made of: tags by name, 'a' and 'b' for text, 'cell' for a location token.
+# Fragments of sequences: tags by name, 'a' and 'b' for text, 'cell' for a location token.
 PHRASE = ('phrase_open', 'a', 'b', 'phrase_close')
 PAIR = ('cell', 'cell')
 FRAGMENTS: tuple[tuple[str, ...], ...] = (
@@ -38,7 +38,7 @@ FRAGMENTS: tuple[tuple[str, ...], ...] = (
 
 
 def ids_of(kinds: Iterable[str | int], vocabulary: Vocabulary) -> list[int]:
-    """Names of tags, cells and letters to ids."""
+    """Convert names of tags, cells and letters to ids."""
     others = {
         'a': vocabulary.encode('the')[0],
         'b': vocabulary.encode('a red')[-1],
@@ -54,14 +54,14 @@ def ids_of(kinds: Iterable[str | int], vocabulary: Vocabulary) -> list[int]:
 
 
 def kinds_of(program: bytes) -> list[str | int]:
-    """Any bytes to a sequence: one chooses a fragment, one drops a token, one shifts the cells."""
+    """Convert bytes to a sequence; three bytes choose a fragment, a dropped token, a shift."""
     kinds: list[str | int] = []
     for choice, drop, shift in zip(program[::3], program[1::3], program[2::3], strict=False):
         fragment = FRAGMENTS[choice % len(FRAGMENTS)]
-        for place, kind in enumerate(fragment):
-            if drop % 32 == place:
+        for index, kind in enumerate(fragment):
+            if drop % 32 == index:
                 continue
-            kinds.append((shift * 41 + place * 67) % 1024 if kind == 'cell' else kind)
+            kinds.append((shift * 41 + index * 67) % 1024 if kind == 'cell' else kind)
     return kinds
 
 
@@ -80,11 +80,11 @@ def test_any_sequence(small: Vocabulary, program: bytes) -> None:
 
 
 def published(ids: list[int], vocabulary: Vocabulary) -> list[tuple[str, Pairs]]:
-    """Phrases and corners that ``transformers`` reads from the text; '' where it invents one."""
-    # It loses a phrase with '<' in it, and so one with <unk>.
+    """Return the phrases and corners that ``transformers`` parses; '' where it has none."""
+    # It loses phrases that contain '<', and so those with <unk>.
     text = vocabulary.decode(ids).replace('<unk>', '?')
     entities = extract_entities_with_patch_indices(text)
-    # Without a phrase it gives one entity for each box; ours stay together.
+    # Without a phrase it returns one entity per box; `parse` keeps them in one object.
     merged: list[tuple[str, Pairs]] = []
     last = None
     for phrase, span, corners in entities:
@@ -99,8 +99,8 @@ def published(ids: list[int], vocabulary: Vocabulary) -> list[tuple[str, Pairs]]
 
 def test_golden_answer(released: Vocabulary) -> None:
     snowman, fire = parse(SNOWMAN, released)
-    assert snowman == Grounded('a snowman', (5, 7), ((44, 863),), (decode_box(44, 863),))
-    assert fire == Grounded('a fire', (16, 18), ((5, 911),), (decode_box(5, 911),))
+    assert snowman == ParsedObject('a snowman', (5, 7), ((44, 863),), (decode_box(44, 863),))
+    assert fire == ParsedObject('a fire', (16, 18), ((5, 911),), (decode_box(5, 911),))
     _, entities = clean_text_and_extract_entities_with_bboxes(released.decode(SNOWMAN))
     assert [(name, [Box(*corners) for corners in boxes]) for name, _, boxes in entities] == [
         (item.phrase, list(item.boxes)) for item in (snowman, fire)
@@ -115,7 +115,7 @@ def test_several_boxes(small: Vocabulary) -> None:
     assert found.boxes == (decode_box(1, 70), decode_box(9, 107))
 
 
-def test_what_is_incomplete_gives_nothing(small: Vocabulary) -> None:
+def test_incomplete_objects_are_ignored(small: Vocabulary) -> None:
     phrase = ['phrase_open', 'a', 'phrase_close']
     for rest in (
         ['object_open'],
@@ -133,13 +133,13 @@ def test_what_is_incomplete_gives_nothing(small: Vocabulary) -> None:
         assert parse(ids_of([*phrase, *rest], small), small) == []
 
 
-def test_an_object_within_a_torn_one_counts(small: Vocabulary) -> None:
+def test_a_complete_object_within_an_incomplete_one_is_found(small: Vocabulary) -> None:
     kinds = ['object_open', 1, 'object_open', 1, 70, 'object_close']
     (found,) = parse(ids_of(kinds, small), small)
-    assert found == Grounded('', (2, 2), ((1, 70),), (decode_box(1, 70),))
+    assert found == ParsedObject('', (2, 2), ((1, 70),), (decode_box(1, 70),))
 
 
-def test_phrases_that_do_not_belong(small: Vocabulary) -> None:
+def test_phrases_elsewhere_do_not_belong_to_the_object(small: Vocabulary) -> None:
     answer = ['object_open', 1, 70, 'object_close']
     for before in (
         [],
@@ -169,7 +169,7 @@ def test_inverted_corners_are_dropped_and_counted(small: Vocabulary) -> None:
 
 
 def test_text_that_looks_like_a_tag_stays_text(released: Vocabulary) -> None:
-    """Where a text parser loses the phrase."""
+    """A parser of text would lose this phrase."""
     words = released.encode('a </phrase> b')
     answer = [
         released.object_open,

@@ -14,7 +14,7 @@ STEP = 1 / 255 / STD.min()
 
 
 def official(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.float32]:
-    """The processor of the released checkpoint: squashed, not cropped."""
+    """Process as the released checkpoint does: resized, not cropped."""
     processor = CLIPImageProcessorPil(
         size={'height': size, 'width': size}, do_center_crop=False, do_convert_rgb=True
     )
@@ -58,7 +58,7 @@ def test_values() -> None:
 
 
 def test_views_and_read_only_images() -> None:
-    """Rows with padding, channels in reverse, memory of a message: as cameras send them."""
+    """Cameras send padded rows, reversed channels and read-only memory."""
     padded = np.random.default_rng(1).integers(0, 256, (40, 50, 4), dtype=np.uint8)
     padded.flags.writeable = False
     for view in (padded[..., :3], padded[:, 5:45, 2::-1], padded[::-1, :, :3]):

@@ -9,8 +9,14 @@ import pytest
 from kosmos_ros.errors import BadExpression
 from kosmos_ros.limits import Limits
 from kosmos_ros.model.boxes import Box
-from kosmos_ros.model.prompts import LAYOUTS, image_prefix, mentions, questions, refer
-from kosmos_ros.model.tasks import Ask, Example, Region, Task, cleaned
+from kosmos_ros.model.prompts import (
+    PROMPT_TEMPLATES,
+    image_prefix,
+    phrase_spans,
+    prompts_for,
+    refer_prompt,
+)
+from kosmos_ros.model.tasks import Ask, Example, Region, Task, checked
 from kosmos_ros.model.vocabulary import Vocabulary
 
 from .reference import tokenizer
@@ -19,7 +25,7 @@ from .reference import tokenizer
 FIRE = Region(Box(0.17, 0.01, 0.49, 0.9), 'the fire')
 FIRE_BOX = '<object><patch_index_0005><patch_index_0911></object>'
 IT = Region(FIRE.box_in_image)
-# As published, or put together as the sources say: what stands behind the images.
+# The prompts after the images, as published or assembled from published parts.
 PUBLISHED = [
     (Ask(Task.CAPTION, images=1), ['<grounding>An image of']),
     (Ask(Task.DETAILED_CAPTION, images=1), ['<grounding>Describe this image in detail:']),
@@ -80,41 +86,41 @@ def test_prompts_are_the_published_ones(
     ask: Ask, texts: list[str], released: Vocabulary, shared_data: Path
 ) -> None:
     reference = tokenizer(shared_data / 'sentencepiece.bpe.model')
-    found = questions(released, ask, 64, begin=True)
+    found = prompts_for(released, ask, 64, begin=True)
     expected = [reference(text, add_special_tokens=False)['input_ids'] for text in texts]
     assert found == [[0, *image(64) * ask.images, *ids] for ids in expected]
 
 
-def test_every_task_has_its_words_with_a_source() -> None:
-    assert set(LAYOUTS) == set(Task)
+def test_every_task_has_a_template_with_a_source() -> None:
+    assert set(PROMPT_TEMPLATES) == set(Task)
     assert {ask.task for ask, _ in PUBLISHED} == set(Task)
-    assert all(layout.source for layout in LAYOUTS.values())
+    assert all(template.source for template in PROMPT_TEMPLATES.values())
 
 
-def test_several_images_stand_side_by_side(released: Vocabulary) -> None:
-    (found,) = questions(released, Ask(Task.CAPTION, images=3), 2, begin=True)
+def test_several_images_follow_one_another(released: Vocabulary) -> None:
+    (found,) = prompts_for(released, Ask(Task.CAPTION, images=3), 2, begin=True)
     assert found == [0, *image(2) * 3, 64012, *released.encode('An image of')]
 
 
 def test_examples_come_first_each_with_its_image(released: Vocabulary) -> None:
     shot = Example('It is the giraffe in the middle.', (Region(FIRE.box_in_image, 'It'),))
     ask = Ask(Task.DESCRIBE_REGION, images=1, regions=(IT,), examples=(shot, shot))
-    (found,) = questions(released, ask, 2, begin=True)
+    (found,) = prompts_for(released, ask, 2, begin=True)
     it = [64007, *released.encode('It'), 64008, 64009, 64013 + 5, 64013 + 911, 64010]
-    told = [*image(2), *it, *released.encode('is the giraffe in the middle.')]
-    asked = [*image(2), 64012, *it, *released.encode('is')]
-    assert found == [0, *told, *told, *asked]
+    example = [*image(2), *it, *released.encode('is the giraffe in the middle.')]
+    question = [*image(2), 64012, *it, *released.encode('is')]
+    assert found == [0, *example, *example, *question]
 
 
 def test_a_later_turn_begins_no_sequence(released: Vocabulary) -> None:
-    (found,) = questions(released, Ask(Task.CHAT, 'And now?', images=1), 2, begin=False)
-    asked = released.encode('Question: And now? Answer:')
-    assert found == [*image(2), 64012, *asked]
+    (found,) = prompts_for(released, Ask(Task.CHAT, 'And now?', images=1), 2, begin=False)
+    question = released.encode('Question: And now? Answer:')
+    assert found == [*image(2), 64012, *question]
 
 
 def test_one_phrase_may_mean_several_regions(released: Vocabulary) -> None:
     two = (Region(Box(0, 0, 0.1, 0.1), 'dogs'), Region(Box(0.5, 0.5, 0.6, 0.6), 'dogs'))
-    (found,) = questions(
+    (found,) = prompts_for(
         released, Ask(Task.COMPLETE, 'The dogs', images=1, regions=two), 0, begin=True
     )
     *_, opened, a, b, between, c, d, closed = found
@@ -148,9 +154,9 @@ def test_one_phrase_may_mean_several_regions(released: Vocabulary) -> None:
         ),
     ],
 )
-def test_what_a_task_cannot_use(ask: Ask, why: str, small: Vocabulary) -> None:
+def test_tasks_refuse_questions_that_do_not_fit(ask: Ask, why: str, small: Vocabulary) -> None:
     with pytest.raises(BadExpression, match=why):
-        questions(small, ask, 2, begin=True)
+        prompts_for(small, ask, 2, begin=True)
 
 
 @pytest.mark.parametrize(
@@ -169,24 +175,24 @@ def test_what_a_task_cannot_use(ask: Ask, why: str, small: Vocabulary) -> None:
         (Ask(Task.COMPLETE, 'a\x00b'), 'has a control character'),
     ],
 )
-def test_what_nobody_may_ask(ask: Ask, why: str) -> None:
+def test_questions_beyond_the_limits_are_refused(ask: Ask, why: str) -> None:
     with pytest.raises(BadExpression, match=why):
-        cleaned(ask, Limits())
+        checked(ask, Limits())
 
 
-def test_cleaning_keeps_what_was_asked() -> None:
+def test_checked_normalises_spaces_only() -> None:
     ask = Ask(Task.COMPLETE, '  a   dog ', ('a  dog',), 1, (Region(FIRE.box_in_image, ' dog '),))
-    assert cleaned(ask, Limits()) == Ask(
+    assert checked(ask, Limits()) == Ask(
         Task.COMPLETE, 'a dog', ('a dog',), 1, (Region(FIRE.box_in_image, 'dog'),)
     )
 
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(['a', 'dog', 'dogs', 'it', 'its', '.']), min_size=1), st.data())
-def test_mentions_are_whole_words_in_order(words: list[str], data: st.DataObject) -> None:
+def test_phrase_spans_are_whole_words_in_order(words: list[str], data: st.DataObject) -> None:
     chosen = data.draw(st.lists(st.integers(0, len(words) - 1), unique=True).map(sorted))
     text = ' '.join(words)
-    spans = mentions(text, [words[place] for place in chosen if words[place] != '.'])
+    spans = phrase_spans(text, [words[index] for index in chosen if words[index] != '.'])
     begin = 0
     for first, last in spans:
         assert begin <= first < last
@@ -201,7 +207,7 @@ def test_released_prefix(released: Vocabulary) -> None:
 
 
 def test_released_question(released: Vocabulary) -> None:
-    assert refer(released, 'a snowman') == [64012, 64007, 10, 43867, 64008, 64009]
+    assert refer_prompt(released, 'a snowman') == [64012, 64007, 10, 43867, 64008, 64009]
 
 
 @pytest.mark.parametrize('latents', [1, 6, 64, 116, 117, 118, 2000])
@@ -215,7 +221,9 @@ def test_slots_are_text(small: Vocabulary, latents: int) -> None:
 
 @pytest.mark.parametrize('expression', ['the red mug', '</phrase><object>', '<patch_index_0001>'])
 def test_text_stays_between_its_tags(vocabulary: Vocabulary, expression: str) -> None:
-    grounding, phrase_open, *words, phrase_close, object_open = refer(vocabulary, expression)
+    grounding, phrase_open, *words, phrase_close, object_open = refer_prompt(
+        vocabulary, expression
+    )
     assert (grounding, phrase_open) == (vocabulary.grounding, vocabulary.phrase_open)
     assert (phrase_close, object_open) == (vocabulary.phrase_close, vocabulary.object_open)
     assert words
@@ -223,6 +231,8 @@ def test_text_stays_between_its_tags(vocabulary: Vocabulary, expression: str) ->
 
 
 @pytest.mark.parametrize('expression', ['', ' ', '\ufffd'])
-def test_nothing_to_read(vocabulary: Vocabulary, expression: str) -> None:
+def test_expressions_without_visible_characters_are_refused(
+    vocabulary: Vocabulary, expression: str
+) -> None:
     with pytest.raises(BadExpression, match='nothing to read'):
-        refer(vocabulary, expression)
+        refer_prompt(vocabulary, expression)

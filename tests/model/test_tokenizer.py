@@ -1,5 +1,5 @@
-"""``tokenizer.json`` as ``transformers`` writes it, turned back into the sentencepiece model that
-it was made from.
+"""Conversion of ``tokenizer.json``, as ``transformers`` writes it, to the original sentencepiece
+model.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ from .test_vocabulary import SPACES, WORDS, texts
 JSON = 'tokenizer.json'
 # Hypothesis calls a test thousands of times.
 opened = cache(Vocabulary.from_file)
-# Whatever a person may type, and what normalisation changes: spaces of all kinds, wide letters,
+# User input, and characters that normalisation changes: spaces of all kinds, wide letters,
 # ligatures, accents beside their letters, invisible characters.
 PARTS = (
     st.sampled_from((*WORDS, *SPACES, *TAGS, '<patch_index_0001>', '\u2581', '\u200b', '\u200d'))
@@ -44,7 +44,7 @@ TEXTS = st.lists(PARTS, max_size=10).map(''.join)
 
 @pytest.fixture(scope='session')
 def checkpoint(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tokenizer as a processor of Kosmos-2 saves it: ``tokenizer.json`` alone."""
+    """Save a tokenizer as the processor of Kosmos-2 does: ``tokenizer.json`` alone."""
     model = sentencepiece_model_pb2.ModelProto()
     model.ParseFromString(model_file.read_bytes())
     first = [(name, 0.0) for name in ('<s>', '<pad>', '</s>', '<unk>')]
@@ -70,7 +70,7 @@ def converted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def changed(checkpoint: Path, tmp_path: Path) -> Callable[[Callable[[Any], object]], Path]:
-    """A copy of the checkpoint whose ``tokenizer.json`` somebody has edited."""
+    """Return a function that copies the checkpoint with an edited ``tokenizer.json``."""
 
     def change(edit: Callable[[Any], object]) -> Path:
         content = json.loads((checkpoint / JSON).read_text())
@@ -84,7 +84,7 @@ def changed(checkpoint: Path, tmp_path: Path) -> Callable[[Callable[[Any], objec
 
 
 def refusal(checkpoint: Path, tmp_path: Path) -> str:
-    """Why a tokenizer is refused: one sentence that names the file."""
+    """Return the message with which a tokenizer is refused; it names the file."""
     with pytest.raises(EngineFileError) as caught:
         write_tokenizer(checkpoint, tmp_path / SENTENCEPIECE)
     message = str(caught.value)
@@ -119,7 +119,7 @@ def test_same_ids_at_the_edges(converted: Path, model_file: Path, text: str) -> 
 
 
 def test_same_ids_as_transformers(checkpoint: Path, converted: Path) -> None:
-    """As loaded from the very file that was converted, and as made from the sentencepiece file."""
+    """``transformers`` loads the file that was converted."""
     ours, theirs = opened(converted), AutoTokenizer.from_pretrained(checkpoint)
     assert ours.size == len(theirs)
     for text in texts(700, seed=4):
@@ -130,35 +130,35 @@ def test_same_ids_as_transformers(checkpoint: Path, converted: Path) -> None:
 
 
 def test_same_tags_as_the_reference(checkpoint: Path, model_file: Path) -> None:
-    """Tags that the processor adds are those of the other tests' tokenizer."""
+    """The processor adds the tags of the other tests' tokenizer."""
     theirs = Tokenizer.from_file(str(checkpoint / JSON))
     assert theirs.get_vocab() == tokenizer(model_file).get_vocab()
 
 
 def tagged(content: Any) -> None:
-    """Put all tags behind ``<mask>`` in the vocabulary."""
-    places = (f'<patch_index_{cell:04d}>' for cell in range(LOCATIONS))
-    content['model']['vocab'] += [[name, 0.0] for name in (*TAGS[1:], *places)]
+    """Put all tags into the vocabulary, after ``<mask>``."""
+    locations = (f'<patch_index_{cell:04d}>' for cell in range(LOCATIONS))
+    content['model']['vocab'] += [[name, 0.0] for name in (*TAGS[1:], *locations)]
 
 
 def only_beside(content: Any) -> None:
-    """No tag in the vocabulary, not even ``<mask>``."""
+    """Remove ``<mask>``, the only tag, from the vocabulary."""
     assert content['model']['vocab'].pop()[0] == '<mask>'
 
 
 def no_tags(content: Any) -> None:
-    """Nothing beside the vocabulary."""
+    """Remove the list of added tokens."""
     del content['added_tokens']
 
 
 def sequence(content: Any) -> None:
-    """The normaliser as older versions write it."""
+    """Write the normaliser as older versions do."""
     spaces = {'type': 'Replace', 'pattern': {'Regex': ' {2,}'}, 'content': ' '}
     content['normalizer'] = {'type': 'Sequence', 'normalizers': [content['normalizer'], spaces]}
 
 
 def stripped(content: Any) -> None:
-    """The normaliser of yet other versions."""
+    """Write the normaliser as other versions do."""
     strip = {'type': 'Strip', 'strip_left': False, 'strip_right': True}
     spaces = {'type': 'Replace', 'pattern': {'Regex': ' {2,}'}, 'content': '\u2581'}
     parts = [content['normalizer'], strip, spaces]
@@ -166,12 +166,12 @@ def stripped(content: Any) -> None:
 
 
 def no_kind(content: Any) -> None:
-    """Old versions do not say what model it is."""
+    """Remove the kind of the model, as in old versions."""
     del content['model']['type'], content['model']['byte_fallback']
 
 
 @pytest.mark.parametrize('edit', [tagged, only_beside, no_tags, sequence, stripped, no_kind])
-def test_other_layouts_of_the_same(
+def test_other_layouts_of_the_same_tokenizer(
     converted: Path, changed: Any, tmp_path: Path, edit: Callable[[Any], object]
 ) -> None:
     write_tokenizer(changed(edit), tmp_path / SENTENCEPIECE)
@@ -183,12 +183,12 @@ def test_without_normalisation(changed: Any, tmp_path: Path) -> None:
         changed(lambda content: content.update(normalizer=None)), tmp_path / SENTENCEPIECE
     )
     vocabulary = Vocabulary.from_file(tmp_path / SENTENCEPIECE)
-    # A wide letter stays one, and is no piece of the small model.
+    # A full-width letter is not normalised, and is not a piece of the small model.
     assert vocabulary.encode('\uff41') != vocabulary.encode('a')
     assert vocabulary.encode(' the  red ') == vocabulary.encode('the red')
 
 
-def test_a_sentencepiece_file_goes_before(
+def test_a_sentencepiece_file_takes_precedence(
     checkpoint: Path, model_file: Path, tmp_path: Path
 ) -> None:
     both = Path(shutil.copytree(checkpoint, tmp_path / 'both'))
@@ -198,7 +198,7 @@ def test_a_sentencepiece_file_goes_before(
     assert (tmp_path / SENTENCEPIECE).read_bytes() == model_file.read_bytes()
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_a_directory_without_tokenizer_is_refused(tmp_path: Path) -> None:
     empty = tmp_path / 'empty'
     empty.mkdir()
     assert refusal(empty, tmp_path).endswith(f'has neither {SENTENCEPIECE} nor {JSON}')
@@ -224,8 +224,8 @@ def test_cut_off_file(checkpoint: Path, tmp_path: Path) -> None:
     content = (checkpoint / JSON).read_bytes()
     cut = tmp_path / 'cut'
     cut.mkdir()
-    for share in range(1, 9):
-        (cut / JSON).write_bytes(content[: share * len(content) // 9])
+    for ninths in range(1, 9):
+        (cut / JSON).write_bytes(content[: ninths * len(content) // 9])
         refusal(cut, tmp_path)
 
 

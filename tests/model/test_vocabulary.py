@@ -1,4 +1,4 @@
-"""Exact ids: against published ones, and against the tokenizer of ``transformers``."""
+"""Exact ids, against published ones and against the tokenizer of ``transformers``."""
 
 import contextlib
 from pathlib import Path
@@ -72,7 +72,7 @@ SPACES = (' ', '  ', '\t', '\n', '\u00a0', '\u3000', ' \r\n ')
 
 
 def texts(count: int, seed: int) -> list[str]:
-    """Varied texts: words with several kinds of space between, before and behind them."""
+    """Return random texts: words with several kinds of space around them."""
     draw = random.Random(seed)
     made = []
     for _ in range(count):
@@ -115,7 +115,7 @@ def test_equals_transformers_on_text(model_file: Path, vocabulary: Vocabulary) -
         assert vocabulary.encode(text) == reference.encode(text, add_special_tokens=False), text
 
 
-def test_equals_transformers_behind_tags(model_file: Path, vocabulary: Vocabulary) -> None:
+def test_equals_transformers_after_tags(model_file: Path, vocabulary: Vocabulary) -> None:
     reference = tokenizer(model_file)
     for text in texts(100, seed=2):
         for prompt in (
@@ -139,10 +139,10 @@ def test_decodes_as_transformers(model_file: Path, vocabulary: Vocabulary) -> No
 
 @st.composite
 def texts_with_tags(draw: st.DrawFn) -> str:
-    """Whole tags, torn tags and anything else, in any order."""
+    """Return whole tags, incomplete tags and other text, in any order."""
     whole = st.sampled_from(TAGS)
-    torn = whole.flatmap(lambda tag: st.integers(1, len(tag)).map(lambda cut: tag[:cut]))
-    return ''.join(draw(st.lists(whole | torn | st.text(max_size=5), max_size=8)))
+    incomplete = whole.flatmap(lambda tag: st.integers(1, len(tag)).map(lambda cut: tag[:cut]))
+    return ''.join(draw(st.lists(whole | incomplete | st.text(max_size=5), max_size=8)))
 
 
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
@@ -179,7 +179,7 @@ def test_locations(vocabulary: Vocabulary) -> None:
 
 
 @pytest.mark.parametrize('offset', [0, 7])
-def test_decode_refuses_foreign_ids(small: Vocabulary, offset: int) -> None:
+def test_decode_refuses_ids_outside_the_vocabulary(small: Vocabulary, offset: int) -> None:
     for number in (-1 - offset, small.size + offset):
         with pytest.raises(ValueError, match='no id'):
             small.decode([number])
@@ -198,8 +198,8 @@ def test_damaged_file(tmp_path: Path, content: bytes) -> None:
         Vocabulary.from_file(path)
 
 
-def test_no_truncation_passes_for_the_whole(tmp_path: Path, small_model_file: Path) -> None:
-    """Cut between two pieces, it is a well-formed file of fewer pieces."""
+def test_truncated_files_are_refused_or_smaller(tmp_path: Path, small_model_file: Path) -> None:
+    """A file cut between two pieces is a well-formed file of fewer pieces."""
     content = small_model_file.read_bytes()
     whole = Vocabulary.from_file(small_model_file).size
     path = tmp_path / 'cut.model'
@@ -219,7 +219,7 @@ def test_no_truncation_passes_for_the_whole(tmp_path: Path, small_model_file: Pa
         {'unk_id': 0, 'bos_id': 1, 'eos_id': 2, 'byte_fallback': True, 'vocab_size': 300},
     ],
 )
-def test_other_layouts_are_refused(tmp_path: Path, layout: dict[str, object]) -> None:
+def test_other_special_pieces_are_refused(tmp_path: Path, layout: dict[str, object]) -> None:
     prefix = tmp_path / 'other'
     SentencePieceTrainer.train(
         sentence_iterator=iter(['the red mug left of the laptop'] * 20),

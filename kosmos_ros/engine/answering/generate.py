@@ -126,7 +126,7 @@ class AnswerGenerator:
     ) -> Iterator[Draft]:
         """Generate each phrase's boxes, up to ``</object>``."""
         ask, tokens = request.ask, 0
-        spans = prompts.mentions(ask.text, ask.phrases)
+        spans = prompts.phrase_spans(ask.text, ask.phrases)
         found: tuple[PhraseGrounding, ...] = ()
         stop_ids = frozenset((self._vocabulary.object_close,))
         for sequence, phrase, span in zip(request.sequences, ask.phrases, spans, strict=True):

@@ -9,7 +9,7 @@ from kosmos_ros.limits import Limits
 from kosmos_ros.model import prompts
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.expressions import quoted
-from kosmos_ros.model.tasks import Ask, Task, cleaned
+from kosmos_ros.model.tasks import Ask, Task, checked
 from kosmos_ros.model.vocabulary import Vocabulary
 
 DEFAULT_NEW_TOKENS = 128
@@ -59,12 +59,12 @@ class RequestBuilder:
 
         :raises BadExpression: when a text cannot be used, or all of it is too long.
         """
-        ask = cleaned(ask, self._limits)
+        ask = checked(ask, self._limits)
         self._check_words(ask)
         before: tuple[int, ...] = ()
         if history is not None:
             before = (*history.ids, *self._end_of_sentence(history.ids[-1]))
-        asked = prompts.questions(self._vocabulary, ask, self._latents, begin=history is None)
+        asked = prompts.prompts_for(self._vocabulary, ask, self._latents, begin=history is None)
         sequences = tuple((*before, *ids) for ids in asked)
         least = _BOX_TOKENS if ask.task is Task.GROUND_CAPTION else 1
         if 0 < ask.max_tokens < least:
@@ -90,8 +90,8 @@ class RequestBuilder:
         return (stop,) if stop is not None and is_word else ()
 
     def _check_words(self, ask: Ask) -> None:
-        layout = prompts.LAYOUTS[ask.task]
-        texts = [ask.text or layout.usual or '', layout.words.replace('{text}', '')]
+        prompt = prompts.PROMPT_TEMPLATES[ask.task]
+        texts = [ask.text or prompt.default_text or '', prompt.template.replace('{text}', '')]
         texts += [region.phrase for region in ask.regions]
         texts += [example.text for example in ask.examples]
         unknown = dict.fromkeys(

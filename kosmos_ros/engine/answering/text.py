@@ -5,7 +5,7 @@ import math
 
 from kosmos_ros.engine.base import Answer, PhraseGrounding, ScoredBox
 from kosmos_ros.model.boxes import decode_box
-from kosmos_ros.model.parsing import Grounded, parse
+from kosmos_ros.model.parsing import ParsedObject, parse
 from kosmos_ros.model.vocabulary import Vocabulary
 
 _UNKNOWN = '\N{REPLACEMENT CHARACTER}'
@@ -51,7 +51,7 @@ def _words(number: int, before: str, vocabulary: Vocabulary) -> str:
     return words.lstrip() if not before or before[-1].isspace() else words
 
 
-def _boxes(found: Grounded, probabilities: Sequence[float]) -> tuple[ScoredBox, ...]:
+def _boxes(found: ParsedObject, probabilities: Sequence[float]) -> tuple[ScoredBox, ...]:
     """Return the boxes with P(top-left) P(bottom-right | top-left)."""
     first, last = found.span
     begin = last + (2 if first < last else 1)

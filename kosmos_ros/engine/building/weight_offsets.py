@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from kosmos_ros.engine.directory.directory import WEIGHTS_FILE
 from kosmos_ros.errors import EngineError
-from kosmos_ros.model.network.quantize import SCALE
+from kosmos_ros.model.network.quantize import SCALE_SUFFIX
 
 WeightOffsets = dict[str, ir.ExternalTensor]
 # dtypes of safetensors in ONNX's words.
@@ -54,7 +54,7 @@ def bind_weight(graph: ir.Graph, weight: ir.Value, offsets: WeightOffsets, name:
         raise EngineError(f'{WEIGHTS_FILE} holds {name} as {stored.dtype}, not {weight.dtype}')
     del graph.initializers[cast(str, weight.name)]
     inputs = []
-    for part in (stored, offsets[name + SCALE]):
+    for part in (stored, offsets[name + SCALE_SUFFIX]):
         value = ir.Value(name=part.name, shape=part.shape, type=ir.TensorType(part.dtype))
         value.const_value = part
         graph.initializers.add(value)

@@ -1,10 +1,8 @@
-"""Kosmos-2 as one network of static shapes: the single source of the torch runner, of the ONNX
-export and of training.
+"""Kosmos-2 as one network of static shapes, used by the torch runner, ONNX export and training.
 
 Module names equal those of ``transformers`` ``Kosmos2ForConditionalGeneration``, so its state dict
-loads unchanged.
-Where that implementation leaves a choice, the paper's own code decides: softmax and GELU are
-computed in float32, as are LayerNorms, whatever type the weights have.
+loads unchanged.  Where that implementation leaves a choice, this one follows the paper's code:
+softmax, GELU and LayerNorm are computed in float32, whatever type the weights have.
 
 Letters in shapes: B rows, Q new tokens, P prefix slots, S slots of a row's own cache, L layers, H
 heads, C head width, D text width, V vocabulary, I image side in pixels, N patches + 1, K latent
@@ -25,7 +23,8 @@ from kosmos_ros.model.network.vision import VisionTransformer
 
 # Keys and values of one layer.
 Pair = tuple[Tensor, Tensor]
-# q, keys and values of the new tokens, mask, start, prefix, cache -> mixed values, new cache.
+# (q, keys and values of the new tokens, mask, start, prefix, cache) -> (attention output, new
+# cache).
 Attention = Callable[[Tensor, Pair, Tensor, Tensor, Pair, Pair], tuple[Tensor, Pair]]
 
 
@@ -51,7 +50,7 @@ class TextAttention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Magneto block: a second LayerNorm before each output projection (sub-LN)."""
+    """A Magneto block, with a second LayerNorm before each output projection (sub-LN)."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -63,19 +62,20 @@ class DecoderLayer(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor, start: Tensor, prefix: Pair, cache: Pair, attend: Attention
     ) -> tuple[Tensor, Pair]:
-        """x[B,Q,D], mask[B,1,Q,P+S], start[B], prefix 2 times [1,H,P,C], cache 2 times [B,H,S,C]
-        -> x, cache.
+        """Run one layer: x[B,Q,D], mask[B,1,Q,P+S], start[B], prefix and cache -> x, cache.
+
+        The prefix is two tensors [1,H,P,C], the cache two tensors [B,H,S,C].
         """
         attention = self.self_attn
         normed = self.self_attn_layer_norm(x)
         new = attention.keys_values(normed)
-        mixed, cache = attend(attention.queries(normed), new, mask, start, prefix, cache)
-        x = x + attention.out_proj(attention.inner_attn_ln(merge_heads(mixed)))
+        outputs, cache = attend(attention.queries(normed), new, mask, start, prefix, cache)
+        x = x + attention.out_proj(attention.inner_attn_ln(merge_heads(outputs)))
         return x + self.ffn(self.final_layer_norm(x)), cache
 
 
 class DecoderFFN(nn.Module):
-    """Feed-forward part with its inner LayerNorm."""
+    """The feed-forward part of a block, with an inner LayerNorm."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -106,7 +106,9 @@ class Decoder(nn.Module):
         self.register_buffer('positions', torch.from_numpy(positions), persistent=False)
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Unscaled token or image embeddings [B,Q,D] at positions int64[B,Q] (first token: 0) ->
+        """Scale embeddings and add positions.
+
+        Unscaled token or image embeddings [B,Q,D], positions int64[B,Q] (first token: 0) ->
         [B,Q,D].
         """
         return (tokens * self.embed_scale + self.positions[positions]).to(tokens.dtype)
@@ -120,19 +122,19 @@ class Decoder(nn.Module):
         cache: Sequence[Pair] | Tensor,
         attend: Attention | None = None,
     ) -> tuple[Tensor, list[Pair]]:
-        """Run new tokens over what is cached.
+        """Run the decoder on new tokens, which attend to the prefix, the cache and themselves.
 
         :param embeds: [B,Q,D], from ``embed``.
-        :param mask: bool[B,Q,P+S], True where token q may look at a slot; every token must see
-            itself.
+        :param mask: bool[B,Q,P+S], True where token q attends to a slot; every token must attend
+            to itself.
         :param start: int64[B], the slot of a row's first new token; tokens are written to
             start..start+Q-1.
         :param prefix: L pairs of keys and values [1,H,P,C] that all rows share, or one tensor
             [L,2,1,H,P,C]; P may be 0.
         :param cache: L pairs of keys and values [B,H,S,C] of each row, or one tensor
-            [L,2,B,H,S,C]; what lies at start and behind is overwritten.
-        :param attend: how keys and values are cached and attended to; ``scatter_attention``
-            unless an exporter needs operators of its own.
+            [L,2,B,H,S,C]; the new tokens' slots are overwritten.
+        :param attend: computes attention and updates the cache; ``scatter_attention`` by default,
+            replaced by exporters that need other operators.
         :return: hidden states [B,Q,D] after the last LayerNorm, and the new cache.
         """
         x, present = embeds, []
@@ -151,7 +153,10 @@ class Decoder(nn.Module):
 
 
 class Resampler(nn.Module):
-    """K latent queries look once at all image features and become the K image tokens."""
+    """One attention layer in which K latent queries attend to all image features.
+
+    Its K outputs are the image tokens.
+    """
 
     def __init__(self, config: Kosmos2Config) -> None:
         super().__init__()
@@ -169,7 +174,7 @@ class Resampler(nn.Module):
 
 
 class VisionModel(nn.Module):
-    """Keeps the checkpoint's names."""
+    """A wrapper that gives the vision weights their names in the checkpoint."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -177,7 +182,7 @@ class VisionModel(nn.Module):
 
 
 class TextModel(nn.Module):
-    """Decoder and language-model head; the head is tied to the embedding."""
+    """The decoder and the language-model head, which is tied to the embedding."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -187,7 +192,7 @@ class TextModel(nn.Module):
 
 
 class Kosmos2(nn.Module):
-    """The whole model: ``vision`` once a frame, ``decoder`` for every run of tokens."""
+    """The whole model: ``vision`` runs once per frame, ``decoder`` for every batch of tokens."""
 
     def __init__(self, config: Kosmos2Config) -> None:
         super().__init__()
@@ -197,7 +202,7 @@ class Kosmos2(nn.Module):
         self.image_to_text_projection = Resampler(config)
 
     def vision(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels [B,3,I,I] -> image embeddings [B,K,D], not yet scaled."""
+        """Encode normalised pixels [B,3,I,I] as image embeddings [B,K,D], not yet scaled."""
         return self.image_to_text_projection(self.vision_model.model(pixels))
 
     @property
@@ -205,7 +210,7 @@ class Kosmos2(nn.Module):
         return self.text_model.model
 
     def empty_cache(self, rows: int, slots: int) -> Tensor:
-        """Zeros [L,2,B,H,S,C] of the weights' type and device."""
+        """Return zeros [L,2,B,H,S,C] of the weights' type and device."""
         text, weight = self.config.text, self.text_model.lm_head.weight
         shape = (text.layers, 2, rows, text.attention_heads, slots, text.head_dim)
         return torch.zeros(shape, dtype=weight.dtype, device=weight.device)
@@ -220,49 +225,52 @@ def scatter_attention(
     """
     index = cache_slots(start, q)
     keys, values = (old.scatter(2, index, fresh) for old, fresh in zip(cache, new, strict=True))
-    return mix(q, mask, (prefix, (keys, values))), (keys, values)
+    return attend_to_parts(q, mask, (prefix, (keys, values))), (keys, values)
 
 
 def appended_attention(
     q: Tensor, new: Pair, mask: Tensor, start: Tensor, prefix: Pair, cache: Pair
 ) -> tuple[Tensor, Pair]:
-    """Attend to prefix, cache and what is new, and leave it to the caller to write that into the
-    cache.
+    """Attend to prefix, cache and new tokens without a change to the cache.
 
+    The caller writes the returned keys and values into the cache.
     q and new[B,H,Q,C], mask bool[B,1,Q,P+S+Q] -> [B,H,Q,C], new.
     """
-    return mix(q, mask, (prefix, cache, new)), new
+    return attend_to_parts(q, mask, (prefix, cache, new)), new
 
 
 def write_new(cache: Tensor, new: Tensor, start: Tensor) -> None:
-    """Write keys and values [L,2,B,H,Q,C] into cache[L,2,B,H,S,C], each row's from its slot start
-    int64[B] on.
+    """Write keys and values [L,2,B,H,Q,C] into cache[L,2,B,H,S,C].
+
+    Each row is written from its slot start int64[B] on.
     """
     slots = start.unsqueeze(1) + torch.arange(new.shape[4], device=new.device)
     cache.scatter_(4, slots.unsqueeze(1).unsqueeze(3).expand(new.shape), new)
 
 
 def cache_slots(start: Tensor, q: Tensor) -> Tensor:
-    """Where in a cache [B,H,S,C] the elements of new keys like q[B,H,Q,C] go: int64[B,H,Q,C]."""
+    """Return the cache slots [B,H,S,C] of new keys shaped like q[B,H,Q,C]: int64[B,H,Q,C]."""
     slots = start.unsqueeze(1) + torch.arange(q.shape[2], device=q.device)
     return slots.unsqueeze(1).unsqueeze(3).expand(-1, q.shape[1], -1, q.shape[3])
 
 
-def mix(q: Tensor, mask: Tensor, parts: Sequence[Pair]) -> Tensor:
-    """Attention of q[B,H,Q,C] to keys and values [B or 1,H,N,C] in several parts, mask bool with
-    all N in their order, [B,1,Q,N+N+..] -> [B,H,Q,C].
+def attend_to_parts(q: Tensor, mask: Tensor, parts: Sequence[Pair]) -> Tensor:
+    """Compute attention over keys and values that are stored in several parts.
+
+    q[B,H,Q,C], mask bool[B,1,Q,N+N+..] over all parts in order, parts of [B or 1,H,N,C] ->
+    [B,H,Q,C].
     """
-    # A part of one row belongs to every row: broadcast in the products, it is never copied.
+    # A part with one row is shared by all rows: the products broadcast it instead of copying it.
     scores = [q @ keys.transpose(-1, -2) for keys, _ in parts]
     weights = softmax(torch.cat(scores, dim=-1), mask)
-    begin, mixed = 0, []
+    begin, outputs = 0, []
     for _, values in parts:
         end = begin + values.shape[-2]
-        mixed.append(weights[..., begin:end] @ values)
+        outputs.append(weights[..., begin:end] @ values)
         begin = end
-    return sum(mixed[1:], mixed[0])
+    return sum(outputs[1:], outputs[0])
 
 
 def stacked(cache: Sequence[Pair]) -> Tensor:
-    """L pairs of keys and values [B,H,S,C] -> [L,2,B,H,S,C]."""
+    """Stack L pairs of keys and values [B,H,S,C] into [L,2,B,H,S,C]."""
     return torch.stack([torch.stack(pair) for pair in cache])

@@ -1,4 +1,4 @@
-"""What both towers of the network are made of.
+"""Layers and functions that the decoder and the vision encoder share.
 
 LayerNorm and softmax are computed in float32, whatever type the weights have.
 """
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 
 class Norm(nn.LayerNorm):
-    """LayerNorm in float32."""
+    """A LayerNorm that is computed in float32."""
 
     def forward(self, x: Tensor) -> Tensor:
         wide = F.layer_norm(
@@ -19,18 +19,19 @@ class Norm(nn.LayerNorm):
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """[B,T,H*C] -> [B,H,T,C]."""
+    """Reshape [B,T,H*C] -> [B,H,T,C]."""
     return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """[B,H,T,C] -> [B,T,H*C]."""
+    """Reshape [B,H,T,C] -> [B,T,H*C]."""
     return x.transpose(1, 2).flatten(2)
 
 
 def softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Over the last axis, in float32 as the official code does; False in the mask means weight
-    0.
+    """Compute softmax over the last axis, in float32 as the official code does.
+
+    Scores where the mask is False get the weight 0.
     """
     wide = scores.float()
     if mask is not None:

@@ -1,4 +1,4 @@
-"""CLIP's image tower, as Kosmos-2 uses it.
+"""The CLIP vision transformer of Kosmos-2.
 
 Letters in shapes: B rows, I image side in pixels, N patches + 1, W width.
 """
@@ -46,7 +46,7 @@ class VisionMLP(nn.Module):
 
 
 class VisionLayer(nn.Module):
-    """Pre-LN transformer block."""
+    """A pre-LN transformer block."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class VisionLayer(nn.Module):
 
 
 class VisionEmbeddings(nn.Module):
-    """Class token and patches, with learned positions."""
+    """Embeddings of the class token and the patches, with learned positions."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class VisionEmbeddings(nn.Module):
 
 
 class VisionEncoder(nn.Module):
-    """The stack of blocks."""
+    """The stack of transformer blocks."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -90,12 +90,12 @@ class VisionEncoder(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """CLIP's image tower; the last layer is used for every position, the class token included."""
+    """The vision transformer; it returns the last layer at all positions, class token included."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.embeddings = VisionEmbeddings(config)
-        # The checkpoint spells it so.
+        # Misspelt as in the checkpoint.
         self.pre_layrnorm = Norm(config.hidden_size, config.layer_norm_eps)
         self.encoder = VisionEncoder(config)
         self.post_layernorm = Norm(config.hidden_size, config.layer_norm_eps)

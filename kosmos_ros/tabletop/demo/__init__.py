@@ -1,1 +1,1 @@
-"""`make demo`: a simulated camera, a client of the node, and what it shows."""
+"""`make demo`: a simulated camera, a client of the node, and its report."""

@@ -1,4 +1,4 @@
-"""The simulated camera as a node.  It publishes what a driver would, and nothing of the truth."""
+"""The node of the simulated camera.  It publishes what a driver would, without ground truth."""
 
 from collections.abc import Sequence
 import io
@@ -19,22 +19,23 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from kosmos_ros.node.conversion.messages import image_message
-from kosmos_ros.tabletop.demo.scenes import USUAL_SEED, view_for
+from kosmos_ros.tabletop.demo.scenes import DEFAULT_SEED, view_for
 from kosmos_ros.tabletop.world.pinhole import Intrinsics
 from kosmos_ros.tabletop.world.render import add_sensor_noise
 
 FRAME_ID = 'camera_color_optical_frame'
-# Drivers publish reliably (REP 2003): that fits subscribers of both kinds.
+# Drivers publish reliably (REP 2003), which is compatible with reliable and best-effort
+# subscribers.
 _QOS = QoSProfile(depth=2)
 _JPEG_QUALITY = 90
 
 
 class TabletopCamera(Node):  # type: ignore[misc]
-    """Publishes the view of a seed at a steady rate, each frame with noise of its own."""
+    """A camera that publishes the scene of a seed at a fixed rate, each frame with new noise."""
 
     def __init__(self) -> None:
         super().__init__('tabletop_camera')
-        seed = self._declare('seed', USUAL_SEED, 'Which scene is on the table.', 0, 2**31 - 1)
+        seed = self._declare('seed', DEFAULT_SEED, 'Which scene is on the table.', 0, 2**31 - 1)
         rate = self._declare('rate', 15.0, 'Frames per second.', 0.1, 100.0)
         self._view = view_for(int(seed))
         self._noise = np.random.default_rng()
@@ -52,14 +53,18 @@ class TabletopCamera(Node):  # type: ignore[misc]
         header = Header(stamp=self._stamp().to_msg(), frame_id=FRAME_ID)
         self._info.header = header
         self._infos.publish(self._info)
-        if not (_watched(self._image) or _watched(self._jpeg) or _watched(self._depth)):
+        if not (
+            _has_subscribers(self._image)
+            or _has_subscribers(self._jpeg)
+            or _has_subscribers(self._depth)
+        ):
             return
         rgb = add_sensor_noise(self._view.rgb, self._noise)
-        if _watched(self._image):
+        if _has_subscribers(self._image):
             self._image.publish(image_message(rgb, 'rgb8', header))
-        if _watched(self._jpeg):
+        if _has_subscribers(self._jpeg):
             self._jpeg.publish(_compressed(rgb, header))
-        if _watched(self._depth):
+        if _has_subscribers(self._depth):
             self._depth.publish(image_message(self._view.depth_mm, '16UC1', header))
 
     def _declare(
@@ -77,7 +82,7 @@ class TabletopCamera(Node):  # type: ignore[misc]
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Publish until SIGINT or SIGTERM; returns the exit code."""
+    """Publish until SIGINT or SIGTERM; return the exit code."""
     rclpy.init(args=list(arguments))
     try:
         rclpy.spin(TabletopCamera())
@@ -85,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f'tabletop_camera: {error}', file=sys.stderr)
         return 2
     except (KeyboardInterrupt, ExternalShutdownException):
-        # Ctrl-C comes twice under `ros2 launch`: from the terminal, and passed on.
+        # Under `ros2 launch`, Ctrl-C arrives twice: from the terminal and from the launcher.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     finally:
         rclpy.try_shutdown()
@@ -93,7 +98,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def camera_info(camera: Intrinsics) -> CameraInfo:
-    """The calibration of a pinhole camera without distortion."""
+    """Return the calibration of a pinhole camera without distortion."""
     info = CameraInfo(width=camera.width, height=camera.height, distortion_model='plumb_bob')
     info.d = [0.0] * 5
     info.k = [camera.fx, 0.0, camera.cx, 0.0, camera.fy, camera.cy, 0.0, 0.0, 1.0]
@@ -106,7 +111,7 @@ def camera_info(camera: Intrinsics) -> CameraInfo:
     return info
 
 
-def _watched(publisher: Publisher) -> bool:
+def _has_subscribers(publisher: Publisher) -> bool:
     return bool(publisher.get_subscription_count())
 
 

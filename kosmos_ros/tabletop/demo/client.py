@@ -1,6 +1,4 @@
-"""The client of `make demo`: asks the node by its service and its action, over DDS, and never
-waits for ever.
-"""
+"""The client of `make demo`: it calls the node's service and action over DDS, with time limits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,12 +23,12 @@ from kosmos_ros.limits import Limits
 from kosmos_ros.model.boxes import Box
 from kosmos_ros.node.conversion.messages import frame_from_msg
 from kosmos_ros.node.middleware.qos import CALLS
-from kosmos_ros.tabletop.demo.scenes import Asked, Spoken
+from kosmos_ros.tabletop.demo.scenes import AskQuestion, ReferQuestion
 from kosmos_ros.tabletop.world.pinhole import CAMERA
 
 _START_S = 60.0
 _ANSWER_S = 20.0
-# Not answers but a camera or a node that is still starting.
+# Statuses that occur while the camera or the node is starting.
 _STARTING = {Status.NOT_ACTIVE, Status.NO_IMAGE, Status.STALE_IMAGE}
 
 Corners = tuple[float, float, float, float]
@@ -40,18 +38,21 @@ class DemoError(KosmosError):
     """The demo cannot go on; the message says why and what to do."""
 
 
-class Watched(Protocol):
-    """A process that answers depend on."""
+class WatchedProcess(Protocol):
+    """A process that must run while the client waits for answers."""
 
     def check(self) -> None:
-        """:raises DemoError: when it has ended."""
+        """Check that the process runs.
+
+        :raises DemoError: when it has ended.
+        """
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One answer of the service; `corners_px` is None when there was no box."""
+class ReferAnswer:
+    """One answer of the service; `corners_px` is None if there is no box."""
 
-    asked: Asked
+    question: ReferQuestion
     response: Refer.Response
     corners_px: Corners | None
     score: float
@@ -59,28 +60,28 @@ class Found:
 
     @property
     def is_hit(self) -> bool:
-        """Whether the box is that of the thing, as benchmarks count it."""
+        """Return whether the IoU is at least 0.5, as benchmarks count hits."""
         return self.iou >= 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AskAnswer:
     """One answer of the action."""
 
-    spoken: Spoken
+    question: AskQuestion
     result: AskAction.Result
     answer: Answer
 
     @property
-    def is_right(self) -> bool | None:
-        """Whether it is the true answer; None where there are many."""
-        return self.spoken.is_right(self.answer.text)
+    def is_correct(self) -> bool | None:
+        """Return whether the answer is correct; None if the question has several answers."""
+        return self.question.is_correct(self.answer.text)
 
 
-class Asker:
-    """Asks the node, and watches over the processes meanwhile."""
+class DemoClient:
+    """A client of the node that checks the processes while it waits."""
 
-    def __init__(self, node: Node, processes: Sequence[Watched]) -> None:
+    def __init__(self, node: Node, processes: Sequence[WatchedProcess]) -> None:
         self._node, self._processes = node, processes
         self._refer = node.create_client(Refer, 'refer', qos_profile=CALLS)
         self._ask = ActionClient(
@@ -92,12 +93,12 @@ class Asker:
             cancel_service_qos_profile=CALLS,
         )
         self._newest: Image | None = None
-        node.create_subscription(Image, 'image', self._keep, qos_profile_sensor_data)
+        node.create_subscription(Image, 'image', self._store_image, qos_profile_sensor_data)
 
     def wait_until_ready(self, expression: str) -> None:
         """Wait for service and action, then until the node has an active engine and a frame.
 
-        :raises DemoError: when that takes too long, or a process has ended.
+        :raises DemoError: when the time limit is exceeded, or a process has ended.
         """
         deadline = time.monotonic() + _START_S
         while not self._refer.wait_for_service(timeout_sec=0.2):
@@ -107,21 +108,21 @@ class Asker:
         while self._call(expression).status in _STARTING:
             self._check(deadline, 'the node answers, but has no image')
 
-    def refer(self, asked: Asked) -> Found:
-        """Where something is in the newest frame."""
-        response = self._call(asked.expression)
+    def refer(self, question: ReferQuestion) -> ReferAnswer:
+        """Locate a thing in the newest frame."""
+        response = self._call(question.expression)
         if not response.detections.detections:
-            return Found(asked, response, None, 0.0, 0.0)
+            return ReferAnswer(question, response, None, 0.0, 0.0)
         detection = response.detections.detections[0]
         corners = _corners(detection.bbox)
-        iou = _in_image(corners).iou(_in_image(asked.box_px))
-        return Found(asked, response, corners, detection.results[0].hypothesis.score, iou)
+        iou = _box_from_pixels(corners).iou(_box_from_pixels(question.box_px))
+        return ReferAnswer(question, response, corners, detection.results[0].hypothesis.score, iou)
 
-    def ask(self, spoken: Spoken) -> Told:
-        """An answer in words about the newest frame."""
-        ask = spoken.ask
+    def ask(self, question: AskQuestion) -> AskAnswer:
+        """Ask a question about the newest frame."""
+        ask = question.ask
         regions = [
-            RegionMsg(box=_message(region.box_in_image), phrase=region.phrase)
+            RegionMsg(box=_box_message(region.box_in_image), phrase=region.phrase)
             for region in ask.regions
         ]
         goal = AskAction.Goal(task=int(ask.task), text=ask.text, regions=regions)
@@ -135,23 +136,23 @@ class Asker:
                 one.phrase,
                 (one.first, one.last),
                 tuple(
-                    ScoredBox(_in_image(_corners(box)), score)
+                    ScoredBox(_box_from_pixels(_corners(box)), score)
                     for box, score in zip(one.boxes, one.scores, strict=True)
                 ),
             )
             for one in result.groundings
         )
-        return Told(spoken, result, Answer(result.text, groundings))
+        return AskAnswer(question, result, Answer(result.text, groundings))
 
     def image(self) -> np.ndarray:
-        """The newest frame, uint8[height, width, 3]."""
+        """Return the newest frame, uint8[height, width, 3]."""
         deadline = time.monotonic() + _ANSWER_S
         while self._newest is None:
             rclpy.spin_once(self._node, timeout_sec=0.2)
             self._check(deadline, 'no image came from the camera')
         return frame_from_msg(self._newest, Limits()).image
 
-    def _keep(self, message: Image) -> None:
+    def _store_image(self, message: Image) -> None:
         self._newest = message
 
     def _call(self, expression: str) -> Refer.Response:
@@ -175,18 +176,18 @@ class Asker:
             )
 
 
-def _in_image(corners_px: Corners) -> Box:
+def _box_from_pixels(corners_px: Corners) -> Box:
     return Box.from_pixels(corners_px, CAMERA.width, CAMERA.height)
 
 
 def _corners(box: BoundingBox2D) -> Corners:
-    """x0, y0, x1, y1 in pixels."""
+    """Return x0, y0, x1, y1 in pixels."""
     centre = box.center.position
     x0, y0 = centre.x - box.size_x / 2, centre.y - box.size_y / 2
     return x0, y0, x0 + box.size_x, y0 + box.size_y
 
 
-def _message(box: Box) -> BoundingBox2D:
+def _box_message(box: Box) -> BoundingBox2D:
     message = BoundingBox2D()
     message.center.position.x = (box.x0 + box.x1) / 2 * CAMERA.width
     message.center.position.y = (box.y0 + box.y1) / 2 * CAMERA.height

@@ -1,6 +1,4 @@
-"""`make demo`: simulated camera and node as processes of their own, and questions to them over DDS
-from this one.
-"""
+"""`make demo`: it runs the simulated camera and the node, and sends questions to the node."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,80 +18,79 @@ from rclpy.node import Node
 
 from kosmos_ros.environment import child_environment
 from kosmos_ros.errors import Status
-from kosmos_ros.tabletop.demo.client import Asker, DemoError
-from kosmos_ros.tabletop.demo.report import draw, print_found, print_told
-from kosmos_ros.tabletop.demo.scenes import questions_for, spoken_for
+from kosmos_ros.tabletop.demo.client import DemoClient, DemoError
+from kosmos_ros.tabletop.demo.report import draw_answers, print_ask_answers, print_refer_answers
+from kosmos_ros.tabletop.demo.scenes import ask_questions_for, refer_questions_for
 
 _QUESTIONS = 6
-_HITS_WANTED = 5
-# Of them: what is to be described is asked for by where it is, so the answer is news.
-_DESCRIBED = 3
+_MIN_HITS = 5
+# The index of the expression whose box the demo asks the node to describe.
+_DESCRIBED_INDEX = 3
 # DDS adds 250 ports per domain to this one (DDSI-RTPS 2.5, 9.6.2.3); up to 101 they stay below
 # Linux's ephemeral ports.
 _DISCOVERY_PORT, _PORTS_PER_DOMAIN, _LAST_DOMAIN = 7400, 250, 101
 
 
 def run_demo(seed: int, picture: Path) -> int:
-    """Run everything, print the table and one JSON line, draw `picture`; returns the exit code.
+    """Run the demo, print tables and one JSON line, write `picture`; return the exit code.
 
     :raises DemoError: when a process dies or does not answer in time.
     """
     if not picture.parent.is_dir():
         raise DemoError(
-            f'{picture.parent} is not a directory; choose another place for the picture'
+            f'{picture.parent} is not a directory; choose another path for the picture'
         )
     domain = _domain()
     os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
-    questions = questions_for(seed, _QUESTIONS)
-    in_words = spoken_for(seed, questions[_DESCRIBED])
+    refer_questions = refer_questions_for(seed, _QUESTIONS)
+    ask_questions = ask_questions_for(seed, refer_questions[_DESCRIBED_INDEX])
     print(f'starting camera and node (ROS_DOMAIN_ID={domain}, scene {seed})', file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix='kosmos_ros_') as logs:
-        camera = _Process('kosmos_ros.tabletop.demo.camera', ['-p', f'seed:={seed}'], Path(logs))
-        node = _Process('kosmos_ros.node.main', [], Path(logs))
+        seed_argument = ['-p', f'seed:={seed}']
+        camera = _DemoProcess('kosmos_ros.tabletop.demo.camera', seed_argument, Path(logs))
+        node = _DemoProcess('kosmos_ros.node.main', [], Path(logs))
         with camera, node, _client() as client:
-            asker = Asker(client, [camera, node])
-            asker.wait_until_ready(questions[0].expression)
-            found = [asker.refer(question) for question in questions]
-            told = [asker.ask(spoken) for spoken in in_words]
-            image = asker.image()
-    print_found(found)
-    print_told(told)
-    draw(image, found, told, picture)
+            demo_client = DemoClient(client, [camera, node])
+            demo_client.wait_until_ready(refer_questions[0].expression)
+            refer_answers = [demo_client.refer(question) for question in refer_questions]
+            ask_answers = [demo_client.ask(question) for question in ask_questions]
+            image = demo_client.image()
+    print_refer_answers(refer_answers)
+    print_ask_answers(ask_answers)
+    draw_answers(image, refer_answers, ask_answers, picture)
     print(f'\npicture: {picture.resolve()}', file=sys.stderr)
-    hits = sum(one.is_hit for one in found)
-    known = [right for one in told if (right := one.is_right) is not None]
+    hits = sum(one.is_hit for one in refer_answers)
+    known = [correct for one in ask_answers if (correct := one.is_correct) is not None]
     summary = {
-        'calls': len(found),
-        'ok': sum(one.response.status == Status.OK for one in found),
+        'calls': len(refer_answers),
+        'ok': sum(one.response.status == Status.OK for one in refer_answers),
         'iou50': hits,
-        'asks': len(told),
-        'asks_ok': sum(one.result.status == Status.OK for one in told),
+        'asks': len(ask_answers),
+        'asks_ok': sum(one.result.status == Status.OK for one in ask_answers),
         'asks_known': len(known),
         'asks_right': sum(known),
-        'inference_ms_p50': _median([one.response.timing.inference_ms for one in found]),
-        'total_ms_p50': _median([one.response.timing.total_ms for one in found]),
-        'engine': found[0].response.engine,
+        'inference_ms_p50': _median([one.response.timing.inference_ms for one in refer_answers]),
+        'total_ms_p50': _median([one.response.timing.total_ms for one in refer_answers]),
+        'engine': refer_answers[0].response.engine,
         'image': str(picture.resolve()),
     }
     print(json.dumps(summary), flush=True)
-    answered = (summary['ok'], summary['asks_ok']) == (len(found), len(told))
-    return 0 if answered and hits >= _HITS_WANTED else 1
+    answered = (summary['ok'], summary['asks_ok']) == (len(refer_answers), len(ask_answers))
+    return 0 if answered and hits >= _MIN_HITS else 1
 
 
 def _median(values_ms: Sequence[float]) -> float:
     return round(median(values_ms), 2)
 
 
-class _Process:
-    """A module as a process; its output goes to a file that is shown when it
-    fails.
-    """
+class _DemoProcess:
+    """A module that runs as a process, with its output in a log file."""
 
     def __init__(self, module: str, arguments: list[str], logs: Path) -> None:
         self._module, self._log = module, logs / f'{module}.log'
         self._command = [sys.executable, '-m', module, '--ros-args', *arguments]
 
-    def __enter__(self) -> '_Process':
+    def __enter__(self) -> '_DemoProcess':
         with self._log.open('wb') as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -113,7 +110,10 @@ class _Process:
             self._process.wait()
 
     def check(self) -> None:
-        """:raises DemoError: with the last line that the process wrote, when it has ended."""
+        """Check that the process runs.
+
+        :raises DemoError: when it has ended; the message has the last line of its output.
+        """
         if (code := self._process.poll()) is not None:
             lines = self._log.read_text(errors='replace').strip().splitlines() or ['(no output)']
             raise DemoError(f'{self._module} ended with exit code {code}: {lines[-1]}')
@@ -133,9 +133,7 @@ def _client() -> Iterator[Node]:
 
 
 def _domain() -> int:
-    """The user's ROS_DOMAIN_ID, else one whose discovery port nobody on this machine has
-    opened.
-    """
+    """Return the user's ROS_DOMAIN_ID, or one whose discovery port is free on this machine."""
     chosen = os.environ.get('ROS_DOMAIN_ID', '')
     if chosen:
         if not chosen.isdecimal() or int(chosen) > _LAST_DOMAIN:

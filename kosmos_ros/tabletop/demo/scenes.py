@@ -1,6 +1,6 @@
-"""What the simulated camera shows for a seed, and what the demo asks about it.
+"""The scene of a seed for the simulated camera, and the demo's questions about it.
 
-Camera and demo run in different processes and share nothing but the seed.
+Camera and demo run in different processes and share only the seed.
 """
 
 from collections import Counter
@@ -11,22 +11,22 @@ import numpy as np
 
 from kosmos_ros.model.boxes import Box
 from kosmos_ros.model.tasks import Ask, Region, Task
-from kosmos_ros.tabletop.language.expressions import KINDS, choose, meanings, plainly
-from kosmos_ros.tabletop.language.facts import NUMBERS, Facts, indefinite, spelled
+from kosmos_ros.tabletop.language.expressions import KINDS, meanings, plain_wording, sample_meaning
+from kosmos_ros.tabletop.language.facts import NUMBERS, Facts, name_text, with_article
 from kosmos_ros.tabletop.world.pinhole import CAMERA
-from kosmos_ros.tabletop.world.render import View, render
-from kosmos_ros.tabletop.world.scenes import draw_scene
+from kosmos_ros.tabletop.world.render import RenderedView, render
+from kosmos_ros.tabletop.world.scenes import sample_scene
 
-# Shown when nobody asks for another: all four shapes, and a red ball among them.
-USUAL_SEED = 935
-_FEWEST_THINGS = 5
-# Apart from the seeds of training and of the held-out scenes.
+# This scene has all four shapes, among them a red ball.
+DEFAULT_SEED = 935
+_MIN_THINGS = 5
+# A random stream other than those of training and of the held-out scenes.
 _STREAM = 77_003
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """An expression and the attention_mask box of the one thing that it names, in pixels."""
+class ReferQuestion:
+    """An expression, and the visible box of the one thing that it identifies, in pixels."""
 
     expression: str
     kind: str
@@ -34,62 +34,66 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
-    """A question with an answer in words, and the true answer; '' where there are many."""
+class AskQuestion:
+    """A question with its true answer; '' if it has several."""
 
     ask: Ask
     truth: str
 
-    def is_right(self, text: str) -> bool | None:
-        """Whether an answer is the true one; None where there are many."""
+    def is_correct(self, text: str) -> bool | None:
+        """Return whether an answer is the true one; None if there are several."""
         return text.lower().strip(' .') == self.truth if self.truth else None
 
 
 @lru_cache(maxsize=1)
-def view_for(seed: int) -> View:
-    """The picture of a seed, without sensor noise: a table with at least five things."""
+def view_for(seed: int) -> RenderedView:
+    """Render the scene of a seed without noise; it has at least five things."""
     rng = np.random.default_rng([_STREAM, seed])
     while True:
-        scene = draw_scene(rng, CAMERA)
-        if len(scene.things) >= _FEWEST_THINGS:
+        scene = sample_scene(rng, CAMERA)
+        if len(scene.things) >= _MIN_THINGS:
             return render(scene, CAMERA, supersampling=2)
 
 
-def questions_for(seed: int, count: int) -> list[Asked]:
-    """`count` different expressions about the view of a seed, in plain words: its kinds in turn,
-    and as many different things as possible.
+def refer_questions_for(seed: int, count: int) -> list[ReferQuestion]:
+    """Return `count` different plain expressions about the scene of a seed.
+
+    Their kinds take turns, and they are about as many different things as possible.
     """
     view, rng = view_for(seed), np.random.default_rng([_STREAM, seed, 1])
-    found = meanings(view)
-    asked: dict[str, Asked] = {}
-    turn = 0
-    while len(asked) < count:
-        already = Counter(question.box_px for question in asked.values())
-        fewest = min(already[view.things[meaning.target].box_px] for meaning in found)
-        fresh = [m for m in found if already[view.things[m.target].box_px] == fewest]
-        kind = KINDS[turn % len(KINDS)]
-        meaning = choose(fresh, rng, kind) or choose(found, rng, kind)
-        turn += 1
+    every_meaning = meanings(view)
+    questions: dict[str, ReferQuestion] = {}
+    attempt = 0
+    while len(questions) < count:
+        uses = Counter(question.box_px for question in questions.values())
+        fewest = min(uses[view.things[meaning.target].box_px] for meaning in every_meaning)
+        preferred = [m for m in every_meaning if uses[view.things[m.target].box_px] == fewest]
+        kind = KINDS[attempt % len(KINDS)]
+        meaning = sample_meaning(preferred, rng, kind) or sample_meaning(every_meaning, rng, kind)
+        attempt += 1
         if meaning is not None:
-            text = plainly(meaning)
-            asked.setdefault(text, Asked(text, meaning.kind, view.things[meaning.target].box_px))
-    return list(asked.values())
+            text = plain_wording(meaning)
+            box_px = view.things[meaning.target].box_px
+            questions.setdefault(text, ReferQuestion(text, meaning.kind, box_px))
+    return list(questions.values())
 
 
-def spoken_for(seed: int, described: Asked) -> list[Spoken]:
-    """What the demo asks about the view of a seed in words: a caption, how many balls there are,
-    and what the region of one of its expressions shows.
+def ask_questions_for(seed: int, described: ReferQuestion) -> list[AskQuestion]:
+    """Return the demo's questions about the scene of a seed.
+
+    They ask for a caption, for the number of balls, and for a description of the region of the
+    expression `described`.
     """
     view = view_for(seed)
     facts = Facts.of(view)
-    (index,) = (i for i, seen in enumerate(view.things) if seen.box_px == described.box_px)
-    balls = sum(seen.thing.shape == 'ball' for seen in view.things)
+    (index,) = (i for i, visible in enumerate(view.things) if visible.box_px == described.box_px)
+    balls = sum(visible.thing.shape == 'ball' for visible in view.things)
     region = Region(Box.from_pixels(described.box_px, view.camera.width, view.camera.height))
     return [
-        Spoken(Ask(Task.CAPTION, images=1), ''),
-        Spoken(Ask(Task.QUESTION, 'How many balls are there?', images=1), NUMBERS[balls]),
-        Spoken(
+        AskQuestion(Ask(Task.CAPTION, images=1), ''),
+        AskQuestion(Ask(Task.QUESTION, 'How many balls are there?', images=1), NUMBERS[balls]),
+        AskQuestion(
             Ask(Task.DESCRIBE_REGION, images=1, regions=(region,)),
-            indefinite(spelled(facts.full_name(index))),
+            with_article(name_text(facts.full_name(index))),
         ),
     ]

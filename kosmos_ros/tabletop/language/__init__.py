@@ -1,1 +1,1 @@
-"""What can truly be said and asked about a view of the table."""
+"""Expressions and questions about views of the table, with true answers."""

@@ -1,26 +1,32 @@
-"""Questions about scenes that no training has seen."""
+"""Held-out expressions and dialogues, about scenes that training never uses."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from kosmos_ros.tabletop.language import questions as answers
-from kosmos_ros.tabletop.language.expressions import KINDS, choose, meanings, plainly, say
+from kosmos_ros.tabletop.language import questions
+from kosmos_ros.tabletop.language.expressions import (
+    KINDS,
+    meanings,
+    plain_wording,
+    sample_meaning,
+    sample_wording,
+)
 from kosmos_ros.tabletop.language.facts import Facts
-from kosmos_ros.tabletop.language.questions import Talk, draw_talk
+from kosmos_ros.tabletop.language.questions import Dialogue, sample_dialogue
 from kosmos_ros.tabletop.world.pinhole import CAMERA
 from kosmos_ros.tabletop.world.render import Bytes, add_sensor_noise, render
-from kosmos_ros.tabletop.world.scenes import draw_scene
+from kosmos_ros.tabletop.world.scenes import sample_scene
 
-# In front of the seed: training draws from other streams.
+# Precedes the seed, so that training samples from other random streams.
 _STREAM = 1_000_003
-_STREAM_OF_TALKS = 1_000_033
+_DIALOGUE_STREAM = 1_000_033
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """An expression of a kind about a frame uint8[480, 640, 3], and the true box in its pixels."""
+class HeldOutExpression:
+    """An expression about a frame uint8[480, 640, 3], with the true box in pixels."""
 
     rgb: Bytes
     expression: str
@@ -29,37 +35,39 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOutTalk:
-    """Questions about a frame uint8[480, 640, 3] of which `facts` are true."""
+class HeldOutDialogue:
+    """A dialogue about a frame uint8[480, 640, 3] that `facts` describes."""
 
     rgb: Bytes
-    talk: Talk
+    dialogue: Dialogue
     facts: Facts
 
 
-def held_out(seed: int, count: int) -> Iterator[Question]:
-    """`count` questions, each about a new scene at the camera's full size, all kinds equally.
+def held_out_expressions(seed: int, count: int) -> Iterator[HeldOutExpression]:
+    """Yield `count` expressions, each about a new full-size frame, all kinds equally often.
 
-    Half of them are in plain words, the others in any words of the language.
+    Half of them have their plain wording, the others a random one.
     """
     rng = np.random.default_rng([_STREAM, seed])
     for i in range(count):
         kind, meaning = KINDS[i % len(KINDS)], None
         while meaning is None:
-            view = render(draw_scene(rng), CAMERA)
-            meaning = choose(meanings(view), rng, kind)
-        text = plainly(meaning) if (i // len(KINDS)) % 2 == 0 else say(meaning, rng)
+            view = render(sample_scene(rng), CAMERA)
+            meaning = sample_meaning(meanings(view), rng, kind)
+        text = (
+            plain_wording(meaning) if (i // len(KINDS)) % 2 == 0 else sample_wording(meaning, rng)
+        )
         box = view.things[meaning.target].box_px
-        yield Question(add_sensor_noise(view.rgb, rng), text, kind, box)
+        yield HeldOutExpression(add_sensor_noise(view.rgb, rng), text, kind, box)
 
 
-def held_out_talks(seed: int, count: int) -> Iterator[HeldOutTalk]:
-    """`count` talks, each about a new scene at the camera's full size, all kinds equally."""
-    rng = np.random.default_rng([_STREAM_OF_TALKS, seed])
+def held_out_dialogues(seed: int, count: int) -> Iterator[HeldOutDialogue]:
+    """Yield `count` dialogues, each about a new full-size frame, all kinds equally often."""
+    rng = np.random.default_rng([_DIALOGUE_STREAM, seed])
     for i in range(count):
-        kind, talk = answers.KINDS[i % len(answers.KINDS)], None
-        while talk is None:
-            view = render(draw_scene(rng), CAMERA)
+        kind, dialogue = questions.KINDS[i % len(questions.KINDS)], None
+        while dialogue is None:
+            view = render(sample_scene(rng), CAMERA)
             facts = Facts.of(view)
-            talk = draw_talk(facts, rng, kind)
-        yield HeldOutTalk(add_sensor_noise(view.rgb, rng), talk, facts)
+            dialogue = sample_dialogue(facts, rng, kind)
+        yield HeldOutDialogue(add_sensor_noise(view.rgb, rng), dialogue, facts)

@@ -1,11 +1,11 @@
-"""What is true of a view, and the words that answers are made of."""
+"""Facts about a view, and the vocabulary of answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kosmos_ros.model.boxes import Box
-from kosmos_ros.tabletop.language.expressions import Meaning, Name, meanings, orders
-from kosmos_ros.tabletop.world.render import Seen, View
+from kosmos_ros.tabletop.language.expressions import Meaning, Name, direction_measures, meanings
+from kosmos_ros.tabletop.world.render import RenderedView, VisibleThing
 from kosmos_ros.tabletop.world.things import COLOURS, SHAPES, WIDTHS_M
 
 NUMBERS = ('zero', 'one', 'two', 'three', 'four', 'five', 'six')
@@ -25,7 +25,7 @@ OPPOSITES = {'left': 'right', 'right': 'left', 'near': 'far', 'far': 'near'}
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """That a thing lies clearly in a direction (left, right, near, far) of another."""
+    """A thing that is clearly in a direction (left, right, near, far) from another."""
 
     thing: int
     direction: str
@@ -34,51 +34,51 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What questions about a view need; it does not hold on to the picture."""
+    """The facts about a view that questions need; the image itself is not kept."""
 
-    things: tuple[Seen, ...]
-    boxes: tuple[Box, ...]  # what is visible of each thing, in shares of the image
+    things: tuple[VisibleThing, ...]
+    boxes: tuple[Box, ...]  # the visible part of each thing, in fractions of the image
     meanings: tuple[Meaning, ...]
     relations: tuple[Relation, ...]
 
     @classmethod
-    def of(cls, view: View) -> 'Facts':
-        """All that is clear in a view."""
+    def of(cls, view: RenderedView) -> 'Facts':
+        """Collect the facts of a view."""
         width, height = view.camera.width, view.camera.height
-        boxes = tuple(Box.from_pixels(seen.box_px, width, height) for seen in view.things)
+        boxes = tuple(Box.from_pixels(visible.box_px, width, height) for visible in view.things)
         return cls(view.things, boxes, tuple(meanings(view)), tuple(_relations(view)))
 
-    def fitting(self, name: Name) -> tuple[int, ...]:
-        """All things that a name is true of, from left to right."""
-        found = [index for index, seen in enumerate(self.things) if name.fits(seen)]
+    def matching(self, name: Name) -> tuple[int, ...]:
+        """Return all things that a name is true of, from left to right."""
+        found = [index for index, visible in enumerate(self.things) if name.matches(visible)]
         return tuple(sorted(found, key=lambda i: self.boxes[i].x0 + self.boxes[i].x1))
 
-    def proper_name(self, index: int) -> Name:
-        """Colour and shape of a thing, and its size where they are true of others as well."""
+    def distinct_name(self, index: int) -> Name:
+        """Return colour and shape of a thing, with its size if they match other things too."""
         full = self.full_name(index)
         short = Name(None, full.colour, full.shape)
-        return short if len(self.fitting(short)) == 1 else full
+        return short if len(self.matching(short)) == 1 else full
 
     def full_name(self, index: int) -> Name:
-        """Size, colour and shape of a thing; no two things of a scene have the same."""
+        """Return size, colour and shape of a thing; they differ for all things of a scene."""
         thing = self.things[index].thing
         return Name(thing.size, thing.colour, thing.shape)
 
 
-def spelled(name: Name) -> str:
-    """The usual words of a name that has a shape, without an article."""
+def name_text(name: Name) -> str:
+    """Return the plain words of a name that has a shape, without an article."""
     return ' '.join(word for word in (name.size, name.colour, name.shape) if word)
 
 
-def indefinite(words: str) -> str:
-    """Words behind 'a' or 'an'."""
+def with_article(words: str) -> str:
+    """Prefix words with 'a' or 'an'."""
     return f'an {words}' if words.startswith(('a', 'e', 'i', 'o', 'u')) else f'a {words}'
 
 
-def name_from(phrase: str) -> Name | None:
-    """Read 'a red ball': an article, a size or none, a colour or none, and a shape.
+def parse_name(phrase: str) -> Name | None:
+    """Parse a name such as 'a red ball': an article, an optional size and colour, and a shape.
 
-    :return: None for what is none of the usual words in this order.
+    :return: None for any other words or another order.
     """
     article, *words = phrase.split() or ['']
     options: Sequence[Sequence[str]] = (tuple(WIDTHS_M), tuple(COLOURS), SHAPES)
@@ -91,12 +91,12 @@ def name_from(phrase: str) -> Name | None:
     return Name(size, colour, shape)
 
 
-def _relations(view: View) -> list[Relation]:
+def _relations(view: RenderedView) -> list[Relation]:
     found = []
-    for direction, (measure, clear) in orders(view).items():
-        places = [measure(seen) for seen in view.things]
-        for index, here in enumerate(places):
-            for landmark, there in enumerate(places):
+    for direction, (measure, clear) in direction_measures(view).items():
+        values = [measure(visible) for visible in view.things]
+        for index, here in enumerate(values):
+            for landmark, there in enumerate(values):
                 if there - here >= clear:
                     found.append(Relation(index, direction, landmark))
     return found

@@ -1,4 +1,4 @@
-"""Names drawn at random, of what is in a view and of what is not."""
+"""Sampling of names of things that are in a view, and of things that are not."""
 
 import numpy as np
 
@@ -7,24 +7,27 @@ from kosmos_ros.tabletop.language.facts import Facts
 from kosmos_ros.tabletop.world.things import COLOURS, SHAPES
 
 
-def name_to_count(facts: Facts, rng: np.random.Generator) -> Name:
-    """Mostly of something that is there, and few words rather than many."""
+def sample_name_to_count(facts: Facts, rng: np.random.Generator) -> Name:
+    """Sample a name to count, mostly of things in the view, and mostly short."""
     if rng.random() < 0.1:
         return Name(None, None, None)
-    return name_of_some(facts, rng) if rng.random() < 0.8 else name_of_none(facts, rng)
+    return (
+        sample_present_name(facts, rng) if rng.random() < 0.8 else sample_absent_name(facts, rng)
+    )
 
 
-def name_of_some(facts: Facts, rng: np.random.Generator) -> Name:
-    """Of something that is there."""
+def sample_present_name(facts: Facts, rng: np.random.Generator) -> Name:
+    """Sample a name of a thing in the view."""
     full = facts.full_name(int(rng.integers(len(facts.things))))
-    return _shortened(full, rng)
+    return _sample_shortened(full, rng)
 
 
-def name_of_none(facts: Facts, rng: np.random.Generator) -> Name:
-    """A name that fits nothing, if one is found soon; often of looks that are there, but not
-    together.
+def sample_absent_name(facts: Facts, rng: np.random.Generator) -> Name:
+    """Sample a name that matches nothing in the view, often combined from different things.
+
+    After ten attempts the name may match a thing.
     """
-    name = name_of_some(facts, rng)
+    name = sample_present_name(facts, rng)
     for _ in range(10):
         one, other, third = (
             facts.full_name(int(i)) for i in rng.integers(len(facts.things), size=3)
@@ -33,14 +36,14 @@ def name_of_none(facts: Facts, rng: np.random.Generator) -> Name:
         if rng.random() < 0.5:
             size, colour = str(rng.choice(list(SIZES))), str(rng.choice(list(COLOURS)))
             mixed = Name(size, colour, str(rng.choice(SHAPES)))
-        name = _shortened(mixed, rng)
-        if not facts.fitting(name):
+        name = _sample_shortened(mixed, rng)
+        if not facts.matching(name):
             break
     return name
 
 
-def _shortened(name: Name, rng: np.random.Generator) -> Name:
-    """One to three of the words of a name that has them all."""
+def _sample_shortened(name: Name, rng: np.random.Generator) -> Name:
+    """Sample one to three words of a complete name."""
     kept = {
         'shape': Name(None, None, name.shape),
         'colour': Name(None, name.colour, None),

@@ -1,4 +1,4 @@
-"""Whether what a model said of a view is true."""
+"""Scoring: whether a model's answer about a view is true."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,128 +9,128 @@ from kosmos_ros.model.parsing import parse
 from kosmos_ros.model.tasks import Task
 from kosmos_ros.model.vocabulary import Vocabulary
 from kosmos_ros.tabletop.language.expressions import RELATIONS
-from kosmos_ros.tabletop.language.facts import Facts, Relation, indefinite, name_from, spelled
-from kosmos_ros.tabletop.language.questions import Mention, Turn
+from kosmos_ros.tabletop.language.facts import Facts, Relation, name_text, parse_name, with_article
+from kosmos_ros.tabletop.language.questions import DialogueTurn, Mention
 from kosmos_ros.tabletop.training.segments import plain_text
 
-LEAST_IOU = 0.5
+MIN_IOU = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Pointed:
-    """A phrase of an answer, and the boxes behind it."""
+class GroundedPhrase:
+    """A phrase of an answer with its boxes."""
 
     phrase: str
     boxes: tuple[Box, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """An answer: its text without tags and with single spaces, and what of it has boxes."""
+class ParsedAnswer:
+    """An answer: its text without tags and with single spaces, and its phrases with boxes."""
 
     text: str
-    pointed: tuple[Pointed, ...] = ()
+    groundings: tuple[GroundedPhrase, ...] = ()
 
 
-def said_by(ids: Sequence[int], vocabulary: Vocabulary) -> Said:
-    """Read the ids of an answer, up to the end of it."""
+def parse_answer(ids: Sequence[int], vocabulary: Vocabulary) -> ParsedAnswer:
+    """Parse the ids of an answer."""
     text = vocabulary.decode(number for number in ids if vocabulary.is_text(number))
     found = parse(ids, vocabulary)
-    return Said(text, tuple(Pointed(one.phrase, one.boxes) for one in found))
+    return ParsedAnswer(text, tuple(GroundedPhrase(one.phrase, one.boxes) for one in found))
 
 
-def is_right(turn: Turn, facts: Facts, said: Said) -> bool:
-    """Whether an answer to a turn's question is true of the view, and says what was asked for.
+def is_correct(turn: DialogueTurn, facts: Facts, answer: ParsedAnswer) -> bool:
+    """Return whether an answer to a turn's question is true of the view and complete.
 
-    Captions and places may be others than the turn's; boxes need an IoU of 0.5.
+    Captions and locations may differ from the turn's; boxes need an IoU of 0.5.
     """
     if turn.kind == 'caption':
-        return _is_caption(facts, said)
+        return _is_caption(facts, answer)
     if turn.kind == 'detailed':
-        return _is_list(turn, facts, said)
+        return _is_list(turn, facts, answer)
     if turn.kind == 'where' and turn.ask.task is Task.QUESTION:
-        return _is_place(turn, facts, said.text)
+        return _is_location(turn, facts, answer.text)
     mentions = [part for part in turn.answer if isinstance(part, Mention)]
     if turn.kind in ('what', 'where'):
-        return _is_thing(turn, mentions[0], facts, said)
-    wanted = mentions if turn.grounded else []
+        return _is_thing(turn, mentions[0], facts, answer)
+    expected = mentions if turn.grounded else []
     return (
-        said.text == plain_text(turn.answer)
-        and [one.phrase for one in said.pointed] == [mention.phrase for mention in wanted]
+        answer.text == plain_text(turn.answer)
+        and [one.phrase for one in answer.groundings] == [mention.phrase for mention in expected]
         and all(
             _are_boxes(facts, mention.things, one.boxes)
-            for mention, one in zip(wanted, said.pointed, strict=True)
+            for mention, one in zip(expected, answer.groundings, strict=True)
         )
     )
 
 
-def _is_caption(facts: Facts, said: Said) -> bool:
-    """Two phrases that are true of what they point at, and a relation that is clearly true."""
-    if len(said.pointed) != 2:
+def _is_caption(facts: Facts, answer: ParsedAnswer) -> bool:
+    """Return whether the answer is two phrases, true of their boxes, in a true relation."""
+    if len(answer.groundings) != 2:
         return False
-    first, second = said.pointed
-    things = [_thing_of(facts, one) for one in said.pointed]
+    first, second = answer.groundings
+    things = [_thing_of(facts, one) for one in answer.groundings]
     return any(
-        said.text == f'{first.phrase} {between[0]} {second.phrase}'
+        answer.text == f'{first.phrase} {between[0]} {second.phrase}'
         and Relation(things[0], direction, things[1]) in facts.relations
         for direction, between in RELATIONS.items()
         if things[0] is not None and things[1] is not None
     )
 
 
-def _is_list(turn: Turn, facts: Facts, said: Said) -> bool:
-    """Every thing once, with its size; where boxes are asked for, each with its own."""
-    names = [indefinite(spelled(facts.full_name(i))) for i in range(len(facts.things))]
-    if Counter(said.text.split(' and ')) != Counter(names):
+def _is_list(turn: DialogueTurn, facts: Facts, answer: ParsedAnswer) -> bool:
+    """Return whether the answer lists every thing once, with its size and any boxes asked for."""
+    names = [with_article(name_text(facts.full_name(i))) for i in range(len(facts.things))]
+    if Counter(answer.text.split(' and ')) != Counter(names):
         return False
     if not turn.grounded:
-        return not said.pointed
-    found = [_thing_of(facts, one) for one in said.pointed]
+        return not answer.groundings
+    found = [_thing_of(facts, one) for one in answer.groundings]
     return Counter(found) == Counter(range(len(facts.things)))
 
 
-def _is_place(turn: Turn, facts: Facts, text: str) -> bool:
-    """Where a thing clearly is from another that is named unmistakably."""
+def _is_location(turn: DialogueTurn, facts: Facts, text: str) -> bool:
+    """Return whether the text is a true relation of the thing to another unique thing."""
     for direction, between in RELATIONS.items():
         if not text.startswith(f'{between[0]} the '):
             continue
-        name = name_from(text.removeprefix(f'{between[0]} '))
-        there = facts.fitting(name) if name else ()
+        name = parse_name(text.removeprefix(f'{between[0]} '))
+        there = facts.matching(name) if name else ()
         if turn.about is not None and len(there) == 1:
             return Relation(turn.about, direction, there[0]) in facts.relations
     return False
 
 
-def _is_thing(turn: Turn, mention: Mention, facts: Facts, said: Said) -> bool:
-    """A shape and looks that are true of the thing, and where boxes are asked for its box."""
-    name = name_from(said.text)
-    if name is None or not set(mention.things) <= set(facts.fitting(name)):
+def _is_thing(turn: DialogueTurn, mention: Mention, facts: Facts, answer: ParsedAnswer) -> bool:
+    """Return whether the answer names the thing truly, with its box if one is asked for."""
+    name = parse_name(answer.text)
+    if name is None or not set(mention.things) <= set(facts.matching(name)):
         return False
     if not turn.grounded:
-        return not said.pointed
+        return not answer.groundings
     return (
-        len(said.pointed) == 1
-        and said.pointed[0].phrase == said.text
-        and _are_boxes(facts, mention.things, said.pointed[0].boxes)
+        len(answer.groundings) == 1
+        and answer.groundings[0].phrase == answer.text
+        and _are_boxes(facts, mention.things, answer.groundings[0].boxes)
     )
 
 
-def _thing_of(facts: Facts, pointed: Pointed) -> int | None:
-    """The thing under the one box of a phrase that is true of it; None for all else."""
-    name = name_from(pointed.phrase)
-    if name is None or len(pointed.boxes) != 1:
+def _thing_of(facts: Facts, phrase: GroundedPhrase) -> int | None:
+    """Return the thing in the box of a phrase that is true of it; None if there is none."""
+    name = parse_name(phrase.phrase)
+    if name is None or len(phrase.boxes) != 1:
         return None
-    for index in facts.fitting(name):
-        if facts.boxes[index].iou(pointed.boxes[0]) >= LEAST_IOU:
+    for index in facts.matching(name):
+        if facts.boxes[index].iou(phrase.boxes[0]) >= MIN_IOU:
             return index
     return None
 
 
 def _are_boxes(facts: Facts, things: Iterable[int], boxes: Sequence[Box]) -> bool:
-    """Whether boxes are those of things, one each, in any order."""
+    """Return whether boxes are those of the things, one each, in any order."""
     left = list(boxes)
     for index in things:
-        hit = next((box for box in left if facts.boxes[index].iou(box) >= LEAST_IOU), None)
+        hit = next((box for box in left if facts.boxes[index].iou(box) >= MIN_IOU), None)
         if hit is None:
             return False
         left.remove(hit)

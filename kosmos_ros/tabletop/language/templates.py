@@ -1,6 +1,6 @@
-"""The words of questions, and every word of questions and answers."""
+"""Templates of questions, and all words of questions and answers."""
 
-from kosmos_ros.tabletop.language.expressions import ALSO, NOUNS, SIZES
+from kosmos_ros.tabletop.language.expressions import NOUNS, SHAPE_SYNONYMS, SIZES
 from kosmos_ros.tabletop.language.facts import NUMBERS, PLURALS
 from kosmos_ros.tabletop.world.things import COLOURS, SHAPES
 
@@ -61,9 +61,9 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         'Can you see {}?',
         'Is there {} in this picture?',
     ),
-    'existence of many': ('Are there any {}?', 'Do you see any {}?', 'Are there {}?'),
-    'is it so': ('Is the {} {} the {}?',),
-    'has it': ('Is the {} {}?',),
+    'existence of several': ('Are there any {}?', 'Do you see any {}?', 'Are there {}?'),
+    'relation claim': ('Is the {} {} the {}?',),
+    'attribute claim': ('Is the {} {}?',),
     'what': (
         'What is {} the {}?',
         'What is {} the {}?',
@@ -86,14 +86,22 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     'colour of it': ('What colour is it?', 'What color is it?', 'Which colour does it have?'),
     'shape of it': ('What shape is it?', 'What is its shape?'),
     'size of it': ('How big is it?', 'What size is it?', 'Is it big or small?'),
-    'place of it': ('Where is it?',),
+    'location of it': ('Where is it?',),
 }
 
 
 def words() -> tuple[str, ...]:
-    """Every word of questions and answers, each once."""
+    """Return every word of questions and answers, each once."""
     texts = [text for templates in TEMPLATES.values() for text in templates]
-    texts += [*NUMBERS, *PLURALS.values(), *SIZES, *COLOURS, *SHAPES, *ALSO.values(), *NOUNS]
+    texts += [
+        *NUMBERS,
+        *PLURALS.values(),
+        *SIZES,
+        *COLOURS,
+        *SHAPES,
+        *SHAPE_SYNONYMS.values(),
+        *NOUNS,
+    ]
     texts += ['an image of', 'describe this image in detail', 'question answer', 'it is']
     texts += ['yes no and']
     plain = ' '.join(texts).lower()

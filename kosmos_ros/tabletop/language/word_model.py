@@ -1,4 +1,4 @@
-"""The little vocabulary of the tabletop: a sentencepiece model whose pieces are whole words."""
+"""The small vocabulary of the tabletop: a sentencepiece model whose pieces are whole words."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[att
 from kosmos_ros.tabletop.language import expressions as language
 from kosmos_ros.tabletop.language import templates
 
-# Every word that the model knows, a hyphen being a space.
+# Every word that the model knows; hyphens count as spaces.
 WORDS = tuple(dict.fromkeys((*language.WORDS, *templates.words())))
 
 _CAPITALS = {chr(code): chr(code).lower() for code in range(ord('A'), ord('Z') + 1)}
@@ -20,13 +20,12 @@ _TO_SPACE = '.,;:!?-_/"\u2010\u2011\u2013\u2014\u00a0\t\n\r'
 def write_word_model(path: Path, words: tuple[str, ...] = WORDS) -> None:
     """Train and write a sentencepiece model file.
 
-    Its own normalisation makes capitals small, and spaces of punctuation and hyphens, so that
-    'The left-most ball!' reads 'the left most ball'.  A word that is not one of `words` is
-    ``<unk>``.
+    Its normalisation converts capitals to lower case, and punctuation and hyphens to spaces, so
+    'The left-most ball!' becomes 'the left most ball'.  Any other word is ``<unk>``.
     """
     rules = _CAPITALS | dict.fromkeys(_TO_SPACE, ' ')
-    # The trainer orders words by how often they come: here, as they are given.
-    text = (' '.join([word] * (len(words) + 1 - place)) for place, word in enumerate(words))
+    # The trainer orders words by frequency; these frequencies keep the given order.
+    text = (' '.join([word] * (len(words) + 1 - index)) for index, word in enumerate(words))
     model = io.BytesIO()
     with TemporaryDirectory() as folder:
         table = Path(folder) / 'rules.tsv'
@@ -38,7 +37,7 @@ def write_word_model(path: Path, words: tuple[str, ...] = WORDS) -> None:
             model_type='word',
             vocab_size=len(words) + 3,
             normalization_rule_tsv=str(table),
-            # No word is left out for a rare letter.
+            # Words with rare letters are kept.
             character_coverage=1.0,
             unk_id=0,
             bos_id=1,
@@ -49,7 +48,7 @@ def write_word_model(path: Path, words: tuple[str, ...] = WORDS) -> None:
 
 
 def _without_paths(model: bytes) -> bytes:
-    """The same model without the place of the rules on the machine that trained it."""
+    """Remove the path of the rules file on the training machine from a model."""
     content = ModelProto.FromString(model)
     content.normalizer_spec.ClearField('normalization_rule_tsv')
     return bytes(content.SerializeToString(deterministic=True))

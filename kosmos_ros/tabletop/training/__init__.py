@@ -1,1 +1,1 @@
-"""How the embedded model is trained.  Needs torch."""
+"""Training of the embedded model; needs torch."""

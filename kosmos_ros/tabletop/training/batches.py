@@ -1,9 +1,9 @@
-"""Scenes without end, made into batches for training.
+"""Batches of rendered scenes with questions, for training.
 
-One row of a batch is one picture and as many questions as fit behind it: the image prefix once,
-then segments that each see the prefix and themselves.  To the model this is the same as one row
-per question, with about a fifth of the decoder's tokens.  About half of the questions are
-referring expressions, whose answer is a box, the others are whatever `answers` knows to ask.
+A row of a batch is one image and as many questions as fit: the image prefix once, then segments
+that attend to the prefix and themselves only.  For the model this equals one row per question,
+with about a fifth of the decoder's tokens.  About half of the questions are referring expressions,
+whose answer is a box; the others are dialogues from `kosmos_ros.tabletop.language.questions`.
 """
 
 from collections.abc import Sequence
@@ -17,24 +17,31 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kosmos_ros.model.boxes import GRID, Box, encode_box
-from kosmos_ros.model.prompts import image_prefix, refer
+from kosmos_ros.model.prompts import image_prefix, refer_prompt
 from kosmos_ros.model.vocabulary import Vocabulary
-from kosmos_ros.tabletop.language.expressions import KINDS, Meaning, choose, say
+from kosmos_ros.tabletop.language.expressions import KINDS, Meaning, sample_meaning, sample_wording
 from kosmos_ros.tabletop.language.facts import Facts
-from kosmos_ros.tabletop.language.questions import Talk, draw_talk
-from kosmos_ros.tabletop.training.segments import Segment, Writer
+from kosmos_ros.tabletop.language.questions import Dialogue, sample_dialogue
+from kosmos_ros.tabletop.training.segments import Segment, SegmentWriter
 from kosmos_ros.tabletop.world.pinhole import CAMERA
-from kosmos_ros.tabletop.world.render import Bytes, View, add_sensor_noise, render
-from kosmos_ros.tabletop.world.scenes import draw_scene
+from kosmos_ros.tabletop.world.render import Bytes, RenderedView, add_sensor_noise, render
+from kosmos_ros.tabletop.world.scenes import sample_scene
 from kosmos_ros.tabletop.world.things import COLOURS, SHAPES, WIDTHS_M
 
 Ints = NDArray[np.int64]
 Reals = NDArray[np.float32]
 
-# Pixels; rendered so, then squashed to the model's square as the engine does with 640x480.
-PICTURE = (192, 144)
-SHARES = {'attribute': 0.18, 'shape': 0.08, 'size': 0.20, 'extreme': 0.24, 'relation': 0.30}
-ASK_SHARES = {
+# Size of the rendered images in pixels; they are resized to the model's square, as the engine does
+# with 640x480.
+RENDER_SIZE = (192, 144)
+EXPRESSION_PROBABILITIES = {
+    'attribute': 0.18,
+    'shape': 0.08,
+    'size': 0.20,
+    'extreme': 0.24,
+    'relation': 0.30,
+}
+DIALOGUE_PROBABILITIES = {
     'caption': 0.13,
     'detailed': 0.05,
     'count': 0.19,
@@ -48,39 +55,46 @@ ASK_SHARES = {
     'region': 0.06,
     'chat': 0.05,
 }
-# Of the segments, how many are referring expressions.
-REFER = 0.5
-# Of the expressions, how many go on to the end: ... </object> </s>.
-CLOSED = 0.12
+# The fraction of segments that are referring expressions.
+EXPRESSION_FRACTION = 0.5
+# The fraction of expressions that continue to the end: ... </object> </s>.
+CLOSED_FRACTION = 0.12
 PADDING = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B pictures of side I with N patches, rows of L tokens, A expressions (whose answers are two
-    locations each), and T other answers with W words and C corners in all.
+    """A batch for one training step.
+
+    It has B images of side I with N patches, rows of L tokens, A expressions, whose answers are
+    two locations each, and T dialogues, whose answers have W other tokens and C corners in all.
     """
 
     images: Bytes  # [B, I, I, 3]
     ids: Ints  # [B, L]
-    positions: Ints  # [B, L], from 0 in the prefix; every segment goes on from its end
+    positions: Ints  # [B, L], from 0 in the prefix; every segment continues from its end
     segments: Ints  # [B, L], 0 prefix, 1.. questions, -1 padding
     row: Ints  # [A]
-    at: Ints  # [A], index of <object> in its row; the two locations come next
+    at: Ints  # [A], index of <object> in its row; the two locations follow
     corners: Reals  # [A, 2, 2], top-left and bottom-right of the box: x, y in cells
     closed: Ints  # [A], 1 where </object> and </s> follow
-    words: Ints  # [W, 3], row, index, and what is to be said next to it: no location
-    corner_at: Ints  # [C, 2], row and index; a location is to be said next
-    ask_corners: Reals  # [C, 2], that corner: x, y in cells
-    talks: int  # T
-    looks: Ints  # [B, N, 3], shape, colour and size of the thing on a patch, -1 where is none
-    boxes: Reals  # [B, N, 4], its box, x0 y0 x1 y1 in shares of the image
-    middles: Reals  # [B, N], 1 where the middle of a thing's box is, so that things can be counted
+    token_targets: Ints  # [W, 3], row, index and the id of the next token, which is no location
+    corner_at: Ints  # [C, 2], row and index; the next token is a location
+    dialogue_corners: Reals  # [C, 2], that corner: x, y in cells
+    dialogues: int  # T
+    attributes: Ints  # [B, N, 3], shape, colour and size of the thing on a patch, -1 for none
+    boxes: Reals  # [B, N, 4], its box, x0 y0 x1 y1 in fractions of the image
+    centres: Reals  # [B, N], 1 at the centre of a thing's box; trains counting
 
 
 @dataclass(frozen=True, slots=True)
 class BatchSize:
-    """B rows of L tokens, pictures of side I in patches; each scene is used about `uses` times."""
+    """The size of a batch: rows, tokens per row, side of images and patches in pixels.
+
+    :param latents: image tokens per image.
+    :param uses: how often each scene is used, on average.
+    :param pool_size: how many scenes are kept for later batches.
+    """
 
     rows: int
     tokens: int
@@ -88,194 +102,216 @@ class BatchSize:
     patch: int
     latents: int
     uses: int
-    stock: int = 6000
+    pool_size: int = 6000
 
 
 @dataclass(frozen=True, slots=True)
-class _Example:
+class _TrainingScene:
     image: Bytes
     facts: Facts
-    looks: Ints
+    attributes: Ints
     patch_boxes: Reals
-    middles: Reals
+    centres: Reals
 
 
 @dataclass(frozen=True, slots=True)
-class _Refer:
+class _ExpressionSegment:
     at: int
     corners: tuple[tuple[float, float], tuple[float, float]]
     closed: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
-    """Where in which row a segment begins."""
+class _SegmentInRow:
+    """A segment with its row and the index where it begins."""
 
     row: int
     begin: int
-    segment: Segment | _Refer
+    segment: Segment | _ExpressionSegment
 
 
-class Maker:
-    """Makes batches from a stock of scenes that is renewed all the time."""
+class BatchMaker:
+    """A maker of batches from a pool of scenes that is continuously renewed."""
 
     def __init__(self, seed: int, vocabulary: Vocabulary, size: BatchSize) -> None:
         self._rng = np.random.default_rng(seed)
         self._vocabulary, self._size = vocabulary, size
         self._prefix = image_prefix(vocabulary, size.latents)
-        self._writer = Writer(vocabulary, size.latents)
-        self._stock: list[_Example] = []
-        self._known: dict[str, list[int]] = {}
+        self._writer = SegmentWriter(vocabulary, size.latents)
+        self._pool: list[_TrainingScene] = []
+        self._prompts: dict[str, list[int]] = {}
 
     def batch(self) -> Batch:
-        """The next batch; its fresh scenes push the oldest out of the stock."""
+        """Return the next batch; its new scenes replace the oldest ones of the pool."""
         rows, uses = self._size.rows, self._size.uses
-        fresh = [self._new() for _ in range(max(1, rows // uses) if self._stock else rows)]
-        chosen = fresh + self._used(rows - len(fresh))
-        self._stock = (self._stock + fresh)[-self._size.stock :]
+        new = [self._sample_scene() for _ in range(max(1, rows // uses) if self._pool else rows)]
+        chosen = new + self._sample_from_pool(rows - len(new))
+        self._pool = (self._pool + new)[-self._size.pool_size :]
         ids = np.full((rows, self._size.tokens), self._vocabulary.pad, np.int64)
         positions, segments = np.zeros_like(ids), np.full_like(ids, PADDING)
-        placed = [
+        written = [
             one
-            for row, example in enumerate(chosen)
-            for one in self._fill(row, example, ids[row], positions[row], segments[row])
+            for row, scene in enumerate(chosen)
+            for one in self._fill(row, scene, ids[row], positions[row], segments[row])
         ]
-        refers = [(one, one.segment) for one in placed if isinstance(one.segment, _Refer)]
-        talks = [(one, one.segment) for one in placed if isinstance(one.segment, Segment)]
-        words = [(p.row, p.begin + at, token) for p, talk in talks for at, token in talk.words]
-        corner_at = [(p.row, p.begin + at) for p, talk in talks for at, _ in talk.corners]
-        ask_corners = [corner for _, talk in talks for _, corner in talk.corners]
+        expressions = [
+            (one, one.segment) for one in written if isinstance(one.segment, _ExpressionSegment)
+        ]
+        dialogues = [(one, one.segment) for one in written if isinstance(one.segment, Segment)]
+        token_targets = [
+            (one.row, one.begin + at, token)
+            for one, segment in dialogues
+            for at, token in segment.token_targets
+        ]
+        corner_at = [
+            (one.row, one.begin + at)
+            for one, segment in dialogues
+            for at, _ in segment.corner_targets
+        ]
+        dialogue_corners = [
+            corner for _, segment in dialogues for _, corner in segment.corner_targets
+        ]
         return Batch(
-            images=np.stack([example.image for example in chosen]),
+            images=np.stack([scene.image for scene in chosen]),
             ids=ids,
             positions=positions,
             segments=segments,
-            row=np.array([one.row for one, _ in refers], np.int64),
-            at=np.array([one.begin + refer.at for one, refer in refers], np.int64),
-            corners=np.array([refer.corners for _, refer in refers], np.float32),
-            closed=np.array([refer.closed for _, refer in refers], np.int64),
-            words=np.array(words, np.int64).reshape(-1, 3),
+            row=np.array([one.row for one, _ in expressions], np.int64),
+            at=np.array([one.begin + expression.at for one, expression in expressions], np.int64),
+            corners=np.array([expression.corners for _, expression in expressions], np.float32),
+            closed=np.array([expression.closed for _, expression in expressions], np.int64),
+            token_targets=np.array(token_targets, np.int64).reshape(-1, 3),
             corner_at=np.array(corner_at, np.int64).reshape(-1, 2),
-            ask_corners=np.array(ask_corners, np.float32).reshape(-1, 2),
-            talks=len(talks),
-            looks=np.stack([example.looks for example in chosen]),
-            boxes=np.stack([example.patch_boxes for example in chosen]),
-            middles=np.stack([example.middles for example in chosen]),
+            dialogue_corners=np.array(dialogue_corners, np.float32).reshape(-1, 2),
+            dialogues=len(dialogues),
+            attributes=np.stack([scene.attributes for scene in chosen]),
+            boxes=np.stack([scene.patch_boxes for scene in chosen]),
+            centres=np.stack([scene.centres for scene in chosen]),
         )
 
-    def _used(self, count: int) -> list[_Example]:
+    def _sample_from_pool(self, count: int) -> list[_TrainingScene]:
         if not count:
             return []
-        places = self._rng.choice(len(self._stock), count, replace=len(self._stock) < count)
-        return [self._stock[int(place)] for place in places]
+        indices = self._rng.choice(len(self._pool), count, replace=len(self._pool) < count)
+        return [self._pool[int(index)] for index in indices]
 
     def _fill(
-        self, row: int, example: _Example, ids: Ints, positions: Ints, segments: Ints
-    ) -> list[_Placed]:
-        """Write the prefix and as many questions as fit into one row; the first is a referring
-        expression.
+        self, row: int, scene: _TrainingScene, ids: Ints, positions: Ints, segments: Ints
+    ) -> list[_SegmentInRow]:
+        """Write the prefix and as many questions as fit into one row.
+
+        The first question is a referring expression.
         """
         begin = here = len(self._prefix)
         ids[:here], positions[:here], segments[:here] = self._prefix, range(here), 0
-        placed: list[_Placed] = []
+        written: list[_SegmentInRow] = []
         misses = 0
         while misses < 3:
-            if not placed or self._rng.random() < REFER:
-                tokens, segment = self._refer(example)
+            if not written or self._rng.random() < EXPRESSION_FRACTION:
+                tokens, segment = self._expression_segment(scene)
             else:
-                talk = self._writer.segment(self._talk(example), example.facts.boxes)
-                tokens, segment = talk.ids, talk
+                dialogue = self._sample_dialogue(scene)
+                segment = self._writer.segment(dialogue, scene.facts.boxes)
+                tokens = segment.ids
             end = here + len(tokens)
             if end > len(ids):
                 misses += 1
                 continue
-            ids[here:end], segments[here:end] = tokens, len(placed) + 1
+            ids[here:end], segments[here:end] = tokens, len(written) + 1
             positions[here:end] = np.arange(begin, begin + end - here)
-            placed.append(_Placed(row, here, segment))
+            written.append(_SegmentInRow(row, here, segment))
             here = end
-        return placed
+        return written
 
-    def _refer(self, example: _Example) -> tuple[list[int], _Refer | Segment]:
-        meaning = self._choose(example)
-        box, closed = example.facts.boxes[meaning.target], int(self._rng.random() < CLOSED)
+    def _expression_segment(
+        self, scene: _TrainingScene
+    ) -> tuple[list[int], _ExpressionSegment | Segment]:
+        meaning = self._sample_meaning(scene)
+        box = scene.facts.boxes[meaning.target]
+        closed = int(self._rng.random() < CLOSED_FRACTION)
         first, second = (self._vocabulary.location(cell) for cell in encode_box(box))
-        question = self._ask(say(meaning, self._rng))
+        question = self._prompt(sample_wording(meaning, self._rng))
         tail = [first, second, self._vocabulary.object_close] if closed else [first]
         corners = ((box.x0 * GRID, box.y0 * GRID), (box.x1 * GRID, box.y1 * GRID))
-        return question + tail, _Refer(len(question) - 1, corners, closed)
+        return question + tail, _ExpressionSegment(len(question) - 1, corners, closed)
 
-    def _talk(self, example: _Example) -> Talk:
+    def _sample_dialogue(self, scene: _TrainingScene) -> Dialogue:
         while True:
-            kind = str(self._rng.choice(list(ASK_SHARES), p=list(ASK_SHARES.values())))
-            if (talk := draw_talk(example.facts, self._rng, kind)) is not None:
-                return talk
+            kinds, probabilities = zip(*DIALOGUE_PROBABILITIES.items(), strict=True)
+            kind = str(self._rng.choice(kinds, p=probabilities))
+            if (dialogue := sample_dialogue(scene.facts, self._rng, kind)) is not None:
+                return dialogue
 
-    def _choose(self, example: _Example) -> Meaning:
+    def _sample_meaning(self, scene: _TrainingScene) -> Meaning:
         while True:
-            kind = str(self._rng.choice(KINDS, p=[SHARES[kind] for kind in KINDS]))
-            if (meaning := choose(example.facts.meanings, self._rng, kind)) is not None:
+            probabilities = [EXPRESSION_PROBABILITIES[kind] for kind in KINDS]
+            kind = str(self._rng.choice(KINDS, p=probabilities))
+            if (meaning := sample_meaning(scene.facts.meanings, self._rng, kind)) is not None:
                 return meaning
 
-    def _ask(self, text: str) -> list[int]:
-        if text not in self._known:
-            self._known[text] = refer(self._vocabulary, text)
-        return self._known[text]
+    def _prompt(self, text: str) -> list[int]:
+        if text not in self._prompts:
+            self._prompts[text] = refer_prompt(self._vocabulary, text)
+        return self._prompts[text]
 
-    def _new(self) -> _Example:
+    def _sample_scene(self) -> _TrainingScene:
         rng, side = self._rng, self._size.side
-        view = render(draw_scene(rng), CAMERA.scaled(*PICTURE))
+        view = render(sample_scene(rng), CAMERA.scaled(*RENDER_SIZE))
         noisy = Image.fromarray(add_sensor_noise(view.rgb, rng, float(rng.integers(0, 4))))
         facts, patches = Facts.of(view), side // self._size.patch
-        looks, patch_boxes = patch_targets(view, patches)
+        attributes, patch_boxes = patch_targets(view, patches)
         image = np.asarray(noisy.resize((side, side), Image.Resampling.BICUBIC))
-        return _Example(image, facts, looks, patch_boxes, middles(facts.boxes, patches))
+        return _TrainingScene(image, facts, attributes, patch_boxes, centres(facts.boxes, patches))
 
 
-def box_in_shares(view: View, index: int) -> Box:
-    """A thing's visible box in shares of the image's sides."""
+def visible_box(view: RenderedView, index: int) -> Box:
+    """Return a thing's visible box in fractions of the image."""
     return Box.from_pixels(view.things[index].box_px, view.camera.width, view.camera.height)
 
 
-def patch_targets(view: View, n: int) -> tuple[Ints, Reals]:
-    """What is on each of n*n patches: looks int64[n*n,3] and boxes float32[n*n,4] as in Batch."""
+def patch_targets(view: RenderedView, n: int) -> tuple[Ints, Reals]:
+    """Return the thing on each of n*n patches, as in Batch.
+
+    :return: attributes int64[n*n,3] and boxes float32[n*n,4].
+    """
     middle = (np.arange(n) + 0.5) / n
-    looks, boxes = np.full((n, n, 3), -1, np.int64), np.zeros((n, n, 4), np.float32)
+    attributes, boxes = np.full((n, n, 3), -1, np.int64), np.zeros((n, n, 4), np.float32)
     far_first = sorted(range(len(view.things)), key=lambda index: -view.things[index].distance_m)
     for index in far_first:
-        box, thing = box_in_shares(view, index), view.things[index].thing
+        box, thing = visible_box(view, index), view.things[index].thing
         rows, columns = (
             (middle >= box.y0) & (middle <= box.y1),
             (middle >= box.x0) & (middle <= box.x1),
         )
         inside = rows[:, None] & columns
-        looks[inside] = (
+        attributes[inside] = (
             SHAPES.index(thing.shape),
             list(COLOURS).index(thing.colour),
             list(WIDTHS_M).index(thing.size),
         )
         boxes[inside] = (box.x0, box.y0, box.x1, box.y1)
-    return looks.reshape(-1, 3), boxes.reshape(-1, 4)
+    return attributes.reshape(-1, 3), boxes.reshape(-1, 4)
 
 
-def middles(boxes: Sequence[Box], n: int) -> Reals:
-    """On which of n*n patches the middle of a box is: float32[n*n]."""
+def centres(boxes: Sequence[Box], n: int) -> Reals:
+    """Return float32[n*n]: 1 for those of n*n patches that contain the centre of a box."""
     found = np.zeros((n, n), np.float32)
     for box in boxes:
         found[int((box.y0 + box.y1) / 2 * n), int((box.x0 + box.x1) / 2 * n)] = 1
     return found.ravel()
 
 
-class Feed:
-    """A process of its own that makes batches ahead of time; use it in a ``with``."""
+class PrefetchQueue:
+    """A queue of batches that a separate process fills; use it in a ``with`` statement."""
 
     def __init__(self, seed: int, word_model: Path, size: BatchSize) -> None:
         context = mp.get_context('spawn')
         self._queue: mp.Queue[Batch] = context.Queue(6)
         self._process = context.Process(
-            target=_make, args=(self._queue, seed, word_model, size), daemon=True
+            target=_fill_queue, args=(self._queue, seed, word_model, size), daemon=True
         )
 
-    def __enter__(self) -> 'Feed':
+    def __enter__(self) -> 'PrefetchQueue':
         self._process.start()
         return self
 
@@ -284,7 +320,7 @@ class Feed:
         self._process.join()
 
     def get(self) -> Batch:
-        """The next batch.
+        """Return the next batch.
 
         :raises RuntimeError: when the process has ended.
         """
@@ -296,8 +332,8 @@ class Feed:
                     raise RuntimeError('the process that makes the scenes has ended') from None
 
 
-def _make(queue: 'mp.Queue[Batch]', seed: int, word_model: Path, size: BatchSize) -> None:
-    maker = Maker(seed, Vocabulary.from_file(word_model), size)
+def _fill_queue(queue: 'mp.Queue[Batch]', seed: int, word_model: Path, size: BatchSize) -> None:
+    maker = BatchMaker(seed, Vocabulary.from_file(word_model), size)
     parent = mp.parent_process()
     batch = maker.batch()
     while True:
@@ -306,6 +342,6 @@ def _make(queue: 'mp.Queue[Batch]', seed: int, word_model: Path, size: BatchSize
             batch = maker.batch()
         except Full:
             if parent is None or not parent.is_alive():
-                # The parent was killed: nobody will end this process, or read what it made.
+                # The parent was killed, so nothing will end this process or read the queue.
                 queue.cancel_join_thread()
                 return

@@ -1,4 +1,4 @@
-"""Writing a model as `transformers`' save_pretrained would."""
+"""Writing of checkpoints in the layout of `transformers`' save_pretrained."""
 
 import json
 import os
@@ -14,9 +14,9 @@ WORD_MODEL = 'sentencepiece.bpe.model'
 
 
 def save(model: Kosmos2, directory: Path) -> None:
-    """Write `model.safetensors` and `config.json`, each wholly or not at all.
+    """Write `model.safetensors` and `config.json`, each atomically.
 
-    The head is the embedding and is not written twice.
+    The head is tied to the embedding, so it is not written.
     """
     state = model.state_dict()
     state.pop(HEAD)
@@ -30,7 +30,7 @@ def save(model: Kosmos2, directory: Path) -> None:
 
 
 def config_content(model: Kosmos2) -> dict[str, Any]:
-    """The content of `config.json`, with what `transformers` wants to know besides."""
+    """Return the content of `config.json`, with the additional fields of `transformers`."""
     return {
         'architectures': ['Kosmos2ForConditionalGeneration'],
         'dtype': 'float32',

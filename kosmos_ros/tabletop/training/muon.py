@@ -1,7 +1,7 @@
-"""Muon: momentum whose every step is made an orthogonal matrix, by Newton-Schulz iterations.
+"""The Muon optimizer: momentum steps, orthogonalised by Newton-Schulz iterations.
 
 Keller Jordan, https://kellerjordan.github.io/posts/muon/.  Matrices of one shape share a batched
-product, which on a CPU is several times faster than one at a time.
+product, which is several times faster on a CPU than one matrix at a time.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ ITERATIONS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """For the weight matrices inside a transformer's layers; everything else wants AdamW."""
+    """Muon, for the weight matrices inside a transformer's layers; use AdamW for other weights."""
 
     def __init__(
         self,
@@ -31,36 +31,36 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One step; parameters without a gradient stay."""
+        """Take one step; parameters without a gradient do not change."""
         for group in self.param_groups:
             shapes = defaultdict[tuple[int, ...], list[nn.Parameter]](list)
             for parameter in group['params']:
                 if parameter.grad is not None:
                     # Tall and wide matrices of the same size share a batch.
                     shapes[min(parameter.shape), max(parameter.shape)].append(parameter)
-            for alike in shapes.values():
-                self._step_alike(alike, group['lr'], group['momentum'], group['decay'])
+            for same_shape in shapes.values():
+                self._step_same_shape(same_shape, group['lr'], group['momentum'], group['decay'])
 
-    def _step_alike(
+    def _step_same_shape(
         self, parameters: list[nn.Parameter], rate: float, momentum: float, decay: float
     ) -> None:
-        ahead = list[Tensor]()
+        steps = list[Tensor]()
         for parameter in parameters:
             gradient = parameter.grad
             if gradient is None:
                 continue
-            moving = self.state[parameter].setdefault('momentum', torch.zeros_like(gradient))
-            moving.lerp_(gradient, 1 - momentum)
-            step = gradient.lerp(moving, momentum)
-            ahead.append(step if step.shape[0] <= step.shape[1] else step.T)
-        for parameter, step in zip(parameters, orthogonal(torch.stack(ahead)), strict=True):
+            average = self.state[parameter].setdefault('momentum', torch.zeros_like(gradient))
+            average.lerp_(gradient, 1 - momentum)
+            step = gradient.lerp(average, momentum)
+            steps.append(step if step.shape[0] <= step.shape[1] else step.T)
+        for parameter, step in zip(parameters, orthogonal(torch.stack(steps)), strict=True):
             tall = parameter.shape[0] > parameter.shape[1]
             scale = max(1.0, parameter.shape[0] / parameter.shape[1]) ** 0.5
             parameter.mul_(1 - rate * decay).add_(step.T if tall else step, alpha=-rate * scale)
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Nearly the orthogonal factor of each of a batch of matrices [N, R, C], R <= C."""
+    """Return approximately the orthogonal factor of each of N matrices [N, R, C], R <= C."""
     a, b, c = FACTORS
     x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(ITERATIONS):

@@ -1,7 +1,8 @@
-"""The network's forward pass for training: several questions about one picture in one row.
+"""The network's forward pass for training: several questions about one image in one row.
 
-The same modules and the same mathematics as ``Kosmos2.decoder`` with one cache per question.
-Attention is written out: with a mask, torch's fused attention was slower on a CPU.
+It uses the same modules as ``Kosmos2.decoder`` and computes the same result as one cache per
+question.  Attention is written out, because torch's fused attention with a mask was slower on a
+CPU.
 """
 
 from collections.abc import Iterable
@@ -15,19 +16,20 @@ from kosmos_ros.model.boxes import CELLS
 from kosmos_ros.model.network.kosmos2 import DecoderLayer, Kosmos2
 from kosmos_ros.model.network.layers import merge_heads
 
-# The image's embeddings stand behind <s> and <image>.
+# The image's embeddings follow <s> and <image>.
 BEFORE_IMAGE = 2
-_HIDDEN = -1e9
+_MASKED = -1e9
 
 
 def decode_packed(
     model: Kosmos2, ids: Tensor, positions: Tensor, segments: Tensor, image: Tensor
 ) -> Tensor:
-    """Hidden states [B,L,D] after the last LayerNorm.
+    """Return hidden states [B,L,D] after the last LayerNorm.
 
     :param ids: int64[B,L].
-    :param positions: int64[B,L], each token's place in its own question, from 0.
-    :param segments: int64[B,L]; tokens see earlier ones of their own segment and of segment 0.
+    :param positions: int64[B,L], each token's position in its own question, from 0.
+    :param segments: int64[B,L]; tokens attend to earlier ones of their own segment and of
+        segment 0.
     :param image: [B,K,D], from ``Kosmos2.vision``.
     """
     decoder = model.decoder
@@ -48,14 +50,14 @@ def decode_packed(
 
 
 def location_logits(model: Kosmos2, hidden: Tensor) -> Tensor:
-    """Logits [...,1024] of the location tokens, which are the end of the vocabulary."""
+    """Return logits [...,1024] of the location tokens, the last tokens of the vocabulary."""
     return F.linear(hidden, model.text_model.lm_head.weight[-CELLS:])
 
 
 def _mask(segments: Tensor) -> Tensor:
-    """What to add to scores: float32[B,1,L,L]."""
+    """Return the additive attention mask float32[B,1,L,L]."""
     length = segments.shape[1]
     before = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
     own_or_prefix = (segments[:, :, None] == segments[:, None]) | (segments[:, None] == 0)
     mask = torch.zeros(own_or_prefix.shape, device=segments.device)
-    return mask.masked_fill_(~(before & own_or_prefix), _HIDDEN)[:, None]
+    return mask.masked_fill_(~(before & own_or_prefix), _MASKED)[:, None]

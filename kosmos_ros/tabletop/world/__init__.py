@@ -1,1 +1,1 @@
-"""The simulated table: what lies on it, and how a camera sees it."""
+"""The simulated table: random scenes and their rendering."""

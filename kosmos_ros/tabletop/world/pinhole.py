@@ -1,9 +1,9 @@
-"""A pinhole camera: from metres in the world to pixels in the image and back.
+"""A pinhole camera: conversion between metres in the world and pixels in the image.
 
 World frame: x to the right, y away from the camera, z up; the table top is z = 0; metres.
 Camera frame (ROS optical): x right, y down, z along the optical axis.
-Intrinsics follow ``sensor_msgs/CameraInfo``: whole numbers are pixel centres.  Boxes and projected
-points use pixel edges instead, so that pixel i covers [i, i + 1).
+Intrinsics follow ``sensor_msgs/CameraInfo``: integer coordinates are pixel centres.  Boxes and
+projected points use pixel edges instead, so that pixel i covers [i, i + 1).
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Intrinsics:
     height: int
 
     def scaled(self, width: int, height: int) -> 'Intrinsics':
-        """The same camera at another resolution, also of another aspect (a squashed image)."""
+        """Return the same camera at another resolution; the aspect ratio may change too."""
         x, y = width / self.width, height / self.height
         cx, cy = (self.cx + 0.5) * x - 0.5, (self.cy + 0.5) * y - 0.5
         return Intrinsics(self.fx * x, self.fy * y, cx, cy, width, height)
@@ -36,7 +36,7 @@ class Intrinsics:
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where the camera is, and its right, down and forward axes as rows of `world_to_camera`."""
+    """The camera's position, and its right, down and forward axes as rows of a matrix."""
 
     position_m: Doubles
     world_to_camera: Doubles
@@ -47,7 +47,7 @@ CAMERA = Intrinsics(615.0, 615.0, 319.5, 239.5, 640, 480)
 
 
 def looking_at(position_m: Doubles, target_m: Doubles, roll_rad: float = 0.0) -> Pose:
-    """A camera at `position_m` [3] whose optical axis meets `target_m` [3], turned about it."""
+    """Return a camera at `position_m` [3] that looks at `target_m` [3], rolled about its axis."""
     forward = (target_m - position_m) / np.linalg.norm(target_m - position_m)
     right = np.cross(forward, [0.0, 0.0, 1.0])
     right /= np.linalg.norm(right)
@@ -57,16 +57,16 @@ def looking_at(position_m: Doubles, target_m: Doubles, roll_rad: float = 0.0) ->
 
 
 def project(points_m: Doubles, pose: Pose, camera: Intrinsics) -> Doubles:
-    """World points [N,3] to x and y in pixels, and depth along the axis in metres, [N,3]."""
-    seen = (points_m - pose.position_m) @ pose.world_to_camera.T
-    depth = seen[:, 2]
-    x = seen[:, 0] / depth * camera.fx + camera.cx + 0.5
-    y = seen[:, 1] / depth * camera.fy + camera.cy + 0.5
+    """Project world points [N,3] to x and y in pixels and depth along the axis in metres."""
+    points = (points_m - pose.position_m) @ pose.world_to_camera.T
+    depth = points[:, 2]
+    x = points[:, 0] / depth * camera.fx + camera.cx + 0.5
+    y = points[:, 1] / depth * camera.fy + camera.cy + 0.5
     return np.stack([x, y, depth], 1)
 
 
 def rays(pose: Pose, camera: Intrinsics) -> Floats:
-    """World directions [H,W,3] of all pixels, so long that a ray parameter is depth in metres."""
+    """Return world directions [H,W,3] of all pixels, scaled so that ray parameters are depths."""
     x = (np.arange(camera.width) - camera.cx) / camera.fx
     y = (np.arange(camera.height) - camera.cy) / camera.fy
     right, down, forward = pose.world_to_camera
@@ -74,8 +74,8 @@ def rays(pose: Pose, camera: Intrinsics) -> Floats:
     return directions.astype(np.float32)
 
 
-def on_table(x_px: float, y_px: float, pose: Pose, camera: Intrinsics) -> tuple[float, float]:
-    """World x and y in metres of the table point seen at a place in the image."""
+def table_point(x_px: float, y_px: float, pose: Pose, camera: Intrinsics) -> tuple[float, float]:
+    """Return world x and y in metres of the table point at a position in the image."""
     x = (x_px - 0.5 - camera.cx) / camera.fx
     y = (y_px - 0.5 - camera.cy) / camera.fy
     direction = np.array([x, y, 1.0]) @ pose.world_to_camera

@@ -1,4 +1,4 @@
-"""Scenes drawn at random: things on a table under a lamp, and where the camera stands."""
+"""Sampling of random scenes: things on a table, the light and the camera's pose."""
 
 import math
 
@@ -10,8 +10,8 @@ from kosmos_ros.tabletop.world.pinhole import (
     Intrinsics,
     Pose,
     looking_at,
-    on_table,
     project,
+    table_point,
 )
 from kosmos_ros.tabletop.world.things import (
     COLOURS,
@@ -19,8 +19,8 @@ from kosmos_ros.tabletop.world.things import (
     WIDTHS_M,
     Colour,
     Light,
-    Scene,
     Table,
+    TabletopScene,
     Thing,
     outline,
 )
@@ -36,73 +36,73 @@ _TABLES = (
     (0.30, 0.33, 0.40),
     (0.47, 0.43, 0.36),
 )
-_NUMBERS = {2: 0.06, 3: 0.16, 4: 0.28, 5: 0.28, 6: 0.22}
-_TRIES = 25
-# Shares of the image's sides: what stays free around every thing, and how small one may be seen
-# (smaller boxes drown in the grid of location tokens).
-_MARGIN, _LEAST_SIDE = 0.02, 0.095
-# Of the smaller one's area, between the boxes of two things.
-_MOST_OVERLAP = 0.10
+_COUNT_PROBABILITIES = {2: 0.06, 3: 0.16, 4: 0.28, 5: 0.28, 6: 0.22}
+_ATTEMPTS = 25
+# In fractions of the image's sides: the margin around every thing, and the minimum side of its box
+# (smaller boxes are too coarse in the grid of location tokens).
+_MARGIN, _MIN_SIDE = 0.02, 0.095
+# The maximum overlap of two boxes, as a fraction of the smaller one's area.
+_MAX_OVERLAP = 0.10
 _GAP_M = 0.012
 
 
-def draw_scene(rng: np.random.Generator, camera: Intrinsics = CAMERA) -> Scene:
-    """A scene of two to six things, all in view of `camera` and hardly hiding each other.
+def sample_scene(rng: np.random.Generator, camera: Intrinsics = CAMERA) -> TabletopScene:
+    """Sample a scene of two to six things, all in view of `camera` and hardly hiding each other.
 
-    Things often resemble each other: the same shape in another colour, the same colour on another
-    shape, the same shape and colour in another size.  So a name must be read to its end.
+    Things often share shape or colour, or both in different sizes, so that a model must use every
+    word of an expression.
     """
-    pose = _draw_pose(rng)
+    pose = _sample_pose(rng)
     things: list[Thing] = []
     boxes: list[Box] = []
-    for shape, colour, size in _draw_looks(rng):
-        for _ in range(_TRIES):
-            thing = _draw_thing(rng, shape, colour, size, pose, camera)
+    for shape, colour, size in _sample_attributes(rng):
+        for _ in range(_ATTEMPTS):
+            thing = _sample_thing(rng, shape, colour, size, pose, camera)
             box = box_in_image(thing, pose, camera)
-            if _in_view(box) and not _in_the_way(thing, box, things, boxes):
+            if _in_view(box) and not _collides(thing, box, things, boxes):
                 things.append(thing)
                 boxes.append(box)
                 break
     if len(things) < 2:
-        return draw_scene(rng, camera)
+        return sample_scene(rng, camera)
     back_m = max(thing.y_m + thing.footprint_m for thing in things)
-    return Scene(tuple(things), _draw_table(rng, back_m), _draw_light(rng), pose)
+    return TabletopScene(tuple(things), _sample_table(rng, back_m), _sample_light(rng), pose)
 
 
 def box_in_image(thing: Thing, pose: Pose, camera: Intrinsics) -> Box:
-    """About where a thing lies in the image, whether hidden or not, in shares of the image."""
+    """Return the approximate box of a thing, hidden or not, in fractions of the image."""
     points = project(outline(thing), pose, camera)[:, :2] / [camera.width, camera.height]
     (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
     return Box(x0, y0, x1, y1)
 
 
-def _draw_looks(rng: np.random.Generator) -> list[tuple[str, str, str]]:
-    """Shape, colour and size of each thing, no two things the same in all three."""
-    wanted = int(rng.choice(list(_NUMBERS), p=list(_NUMBERS.values())))
-    looks: list[tuple[str, str, str]] = []
-    while len(looks) < wanted:
+def _sample_attributes(rng: np.random.Generator) -> list[tuple[str, str, str]]:
+    """Sample shape, colour and size of each thing; no two things agree in all three."""
+    count = int(rng.choice(list(_COUNT_PROBABILITIES), p=list(_COUNT_PROBABILITIES.values())))
+    sampled: list[tuple[str, str, str]] = []
+    while len(sampled) < count:
         shape, colour = str(rng.choice(SHAPES)), str(rng.choice(list(COLOURS)))
         size = 'small' if rng.random() < 0.5 else 'large'
-        if looks:
-            other, like = looks[int(rng.integers(len(looks)))], rng.random()
-            if like < 0.28:
+        if sampled:
+            other, similarity = sampled[int(rng.integers(len(sampled)))], rng.random()
+            if similarity < 0.28:
                 shape = other[0]
-            elif like < 0.52:
+            elif similarity < 0.52:
                 colour = other[1]
-            elif like < 0.72:
+            elif similarity < 0.72:
                 shape, colour = other[:2]
                 size = 'large' if other[2] == 'small' else 'small'
-        if (shape, colour, size) not in looks:
-            looks.append((shape, colour, size))
-    return looks
+        if (shape, colour, size) not in sampled:
+            sampled.append((shape, colour, size))
+    return sampled
 
 
-def _draw_thing(
+def _sample_thing(
     rng: np.random.Generator, shape: str, colour: str, size: str, pose: Pose, camera: Intrinsics
 ) -> Thing:
-    """Anywhere in the image; it may be in the way."""
+    """Sample a thing anywhere in the image; it may collide with others."""
     x_px, y_px = rng.uniform(0.04, 0.96) * camera.width, rng.uniform(0.10, 0.99) * camera.height
-    x_m, y_m = on_table(x_px, y_px, pose, camera)
+    x_m, y_m = table_point(x_px, y_px, pose, camera)
     shade, tone = rng.normal(1.0, 0.06), rng.normal(0.0, 0.012, 3)
     paint = np.array(COLOURS[colour])
     rgb = _colour(np.clip(paint * shade + tone * (0.3 + paint), 0.01, 0.95))
@@ -111,26 +111,26 @@ def _draw_thing(
 
 
 def _in_view(box: Box) -> bool:
-    """Whether all of a box is in the image, with a margin, and large enough."""
+    """Return whether a box is large enough and in the image with a margin."""
     inside = min(box.x0, box.y0) >= _MARGIN and max(box.x1, box.y1) <= 1 - _MARGIN
-    return inside and min(box.width, box.height) >= _LEAST_SIDE
+    return inside and min(box.width, box.height) >= _MIN_SIDE
 
 
-def _in_the_way(thing: Thing, box: Box, things: list[Thing], boxes: list[Box]) -> bool:
-    """Whether a thing touches another on the table, or covers too much of another in the image."""
-    for other, there in zip(things, boxes, strict=True):
+def _collides(thing: Thing, box: Box, things: list[Thing], boxes: list[Box]) -> bool:
+    """Return whether a thing touches another, or covers too much of another in the image."""
+    for other, other_box in zip(things, boxes, strict=True):
         apart_m = math.hypot(thing.x_m - other.x_m, thing.y_m - other.y_m)
         if apart_m < thing.footprint_m + other.footprint_m + _GAP_M:
             return True
-        width = max(0.0, min(box.x1, there.x1) - max(box.x0, there.x0))
-        height = max(0.0, min(box.y1, there.y1) - max(box.y0, there.y0))
-        if width * height > _MOST_OVERLAP * min(box.area, there.area):
+        width = max(0.0, min(box.x1, other_box.x1) - max(box.x0, other_box.x0))
+        height = max(0.0, min(box.y1, other_box.y1) - max(box.y0, other_box.y0))
+        if width * height > _MAX_OVERLAP * min(box.area, other_box.area):
             return True
     return False
 
 
-def _draw_pose(rng: np.random.Generator) -> Pose:
-    """Looking down at the table's middle from about 0.95 m, pitched 48 to 60 degrees."""
+def _sample_pose(rng: np.random.Generator) -> Pose:
+    """Sample a pose about 0.95 m from the table's centre, pitched down 48 to 60 degrees."""
     pitch, distance_m = math.radians(rng.uniform(48, 60)), rng.uniform(0.90, 1.02)
     yaw = math.radians(rng.uniform(-12, 12))
     target = np.array([rng.uniform(-0.04, 0.04), rng.uniform(-0.04, 0.04), 0.0])
@@ -139,8 +139,8 @@ def _draw_pose(rng: np.random.Generator) -> Pose:
     return looking_at(position, target, math.radians(rng.normal(0, 1.0)))
 
 
-def _draw_table(rng: np.random.Generator, back_m: float) -> Table:
-    """A table whose far edge, often out of view, is behind y = `back_m`."""
+def _sample_table(rng: np.random.Generator, back_m: float) -> Table:
+    """Sample a table whose far edge, often out of view, is beyond y = `back_m`."""
     plain = np.array(_TABLES[int(rng.integers(len(_TABLES)))])
     rgb = np.clip(plain * rng.uniform(0.65, 1.25) + rng.normal(0, 0.015, 3), 0.05, 0.7)
     is_wood = rng.random() < 0.6
@@ -151,7 +151,7 @@ def _draw_table(rng: np.random.Generator, back_m: float) -> Table:
     return Table(_colour(rgb), float(grain), stretch, float(yaw_rad), seed, float(far_edge_m))
 
 
-def _draw_light(rng: np.random.Generator) -> Light:
+def _sample_light(rng: np.random.Generator) -> Light:
     around, height = rng.uniform(0, math.tau), math.radians(rng.uniform(42, 70))
     flat = math.cos(height)
     towards = (math.cos(around) * flat, math.sin(around) * flat, math.sin(height))

@@ -1,8 +1,8 @@
-"""Where rays meet balls, boxes, cones and rings, and which way the surface looks there.
+"""Intersections of rays with balls, boxes, cones and rings, and their surface normals.
 
-Everything is in the thing's own frame: it stands on z = 0 at the origin; metres.  Origins are [3]
-or [N,3], directions [3] or [N,3] and of any length; answers are ray parameters [N], infinite where
-a ray misses.
+Everything is in the thing's own frame, in metres: the thing stands on z = 0 at the origin.
+Origins are [3] or [N,3], directions [3] or [N,3] of any length.  Results are ray parameters [N],
+infinite where a ray misses.
 """
 
 import math
@@ -17,19 +17,19 @@ _MISS = np.float32(np.inf)
 _TINY = np.float32(1e-12)
 
 
-def meet(thing: Thing, origins: Floats, directions: Floats) -> Floats:
-    """Ray parameter [N] of the first point in front of each origin; inf where there is none."""
+def intersect(thing: Thing, origins: Floats, directions: Floats) -> Floats:
+    """Return the ray parameters [N] of the first intersections; inf where there is none."""
     if thing.shape == 'ball':
-        return _meet_ball(thing.width_m / 2, origins, directions)
+        return _intersect_ball(thing.width_m / 2, origins, directions)
     if thing.shape == 'box':
-        return _meet_box(thing.width_m * BOX_EDGE, origins, directions)
+        return _intersect_box(thing.width_m * BOX_EDGE, origins, directions)
     if thing.shape == 'cone':
-        return _meet_cone(thing.width_m / 2, thing.width_m * CONE_HEIGHT, origins, directions)
-    return _meet_ring(thing.width_m, origins, directions)
+        return _intersect_cone(thing.width_m / 2, thing.width_m * CONE_HEIGHT, origins, directions)
+    return _intersect_ring(thing.width_m, origins, directions)
 
 
-def facing(thing: Thing, points: Floats) -> Floats:
-    """Outward unit normals [N,3] at surface points [N,3]."""
+def surface_normals(thing: Thing, points: Floats) -> Floats:
+    """Return outward unit normals [N,3] at surface points [N,3]."""
     if thing.shape == 'ball':
         return _unit(points - _up(thing.width_m / 2))
     if thing.shape == 'box':
@@ -47,12 +47,12 @@ def facing(thing: Thing, points: Floats) -> Floats:
     return _unit(np.stack([x * outward, y * outward, above], 1))
 
 
-def to_own_frame(thing: Thing, vectors: Floats, *, is_point: bool) -> Floats:
-    """World vectors [...,3], points or directions, in the thing's frame."""
+def to_thing_frame(thing: Thing, vectors: Floats, *, is_point: bool) -> Floats:
+    """Convert world points or directions [...,3] to the thing's frame."""
     if is_point:
         vectors = vectors - np.array([thing.x_m, thing.y_m, 0.0], np.float32)
     if thing.shape != 'box':
-        # The others are round about the vertical.
+        # The other shapes are symmetric about the vertical.
         return vectors
     c, s = math.cos(thing.yaw_rad), math.sin(thing.yaw_rad)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], np.float32)
@@ -61,7 +61,7 @@ def to_own_frame(thing: Thing, vectors: Floats, *, is_point: bool) -> Floats:
 
 
 def dot(a: Floats, b: Floats) -> Floats:
-    """Products over the last axis, of length 3; NumPy's sums are slow over so short an axis."""
+    """Return dot products over the last axis, of length 3; NumPy's sums are slow on short axes."""
     product: Floats = a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
     return product
 
@@ -76,7 +76,7 @@ def _up(z: float) -> Floats:
     return np.array([0, 0, z], np.float32)
 
 
-def _meet_ball(radius: float, origins: Floats, directions: Floats) -> Floats:
+def _intersect_ball(radius: float, origins: Floats, directions: Floats) -> Floats:
     from_centre = origins - _up(radius)
     a, b = dot(directions, directions), dot(from_centre, directions)
     c = dot(from_centre, from_centre) - np.float32(radius**2)
@@ -85,8 +85,8 @@ def _meet_ball(radius: float, origins: Floats, directions: Floats) -> Floats:
     return np.where((inside > 0) & (t > 0), t, _MISS)
 
 
-def _meet_box(edge: float, origins: Floats, directions: Floats) -> Floats:
-    """Slabs."""
+def _intersect_box(edge: float, origins: Floats, directions: Floats) -> Floats:
+    """Intersect a box by the slab method."""
     safe = np.where(np.abs(directions) < _TINY, _TINY, directions)
     low = (np.array([-edge / 2, -edge / 2, 0], np.float32) - origins) / safe
     high = (np.array([edge / 2, edge / 2, edge], np.float32) - origins) / safe
@@ -96,9 +96,9 @@ def _meet_box(edge: float, origins: Floats, directions: Floats) -> Floats:
     return np.where((leave > enter) & (leave > 0), np.maximum(enter, 0), _MISS)
 
 
-def _meet_cone(radius: float, height: float, origins: Floats, directions: Floats) -> Floats:
-    """Without its base, which neither camera nor lamp can see."""
-    # x^2 + y^2 = slope^2 z^2, from the tip.
+def _intersect_cone(radius: float, height: float, origins: Floats, directions: Floats) -> Floats:
+    """Intersect a cone without its base, which neither camera nor lamp can see."""
+    # The cone is x^2 + y^2 = slope^2 z^2, measured from the tip.
     weights = np.array([1, 1, -((radius / height) ** 2)], np.float32)
     from_tip = origins - _up(height)
     a, b = dot(directions * weights, directions), dot(from_tip * weights, directions)
@@ -114,8 +114,8 @@ def _meet_cone(radius: float, height: float, origins: Floats, directions: Floats
     return best
 
 
-def _meet_ring(width: float, origins: Floats, directions: Floats) -> Floats:
-    """Sphere tracing of a torus that lies on the table, from where a ray enters its slab."""
+def _intersect_ring(width: float, origins: Floats, directions: Floats) -> Floats:
+    """Intersect a torus on the table by sphere tracing, from where a ray enters its slab."""
     tube = np.float32(width * RING_TUBE)
     middle = np.float32(width / 2) - tube
     speed = np.sqrt(dot(directions, directions))
@@ -125,11 +125,11 @@ def _meet_ring(width: float, origins: Floats, directions: Floats) -> Floats:
     x, y, z = start[:, 0], start[:, 1], start[:, 2] - tube
     unit = directions / speed[..., None]
     dx, dy, dz = unit[..., 0], unit[..., 1], unit[..., 2]
-    gone, gap = np.zeros_like(x), np.zeros_like(x)
+    travelled, gap = np.zeros_like(x), np.zeros_like(x)
     for _ in range(_RING_STEPS):
-        px, py, pz = x + gone * dx, y + gone * dy, z + gone * dz
+        px, py, pz = x + travelled * dx, y + travelled * dy, z + travelled * dz
         across = np.sqrt(px * px + py * py) - middle
         gap = np.sqrt(across * across + pz * pz) - tube
-        gone += gap
-    near = (np.abs(gap) < 0.01 * tube) & (gone > -0.01 * tube)
-    return np.where(near, begin + gone / speed, _MISS)
+        travelled += gap
+    near = (np.abs(gap) < 0.01 * tube) & (travelled > -0.01 * tube)
+    return np.where(near, begin + travelled / speed, _MISS)

@@ -1,4 +1,4 @@
-"""What there is on the table: shapes, colours, sizes, and what a scene is made of."""
+"""The contents of a scene: shapes, colours and sizes of things, the table and the light."""
 
 from dataclasses import dataclass
 import math
@@ -22,13 +22,13 @@ COLOURS: dict[str, Colour] = {
     'black': (0.018, 0.018, 0.02),
 }
 WIDTHS_M = {'small': (0.105, 0.120), 'large': (0.185, 0.210)}
-# In widths of a thing: edge of a box, height of a cone, radius of a ring's tube.
+# In widths of a thing: the edge of a box, the height of a cone, the radius of a ring's tube.
 BOX_EDGE, CONE_HEIGHT, RING_TUBE = 0.82, 1.1, 0.13
 
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One thing standing at (x_m, y_m), turned by yaw_rad about the vertical; linear RGB."""
+    """One thing at (x_m, y_m), rotated by yaw_rad about the vertical; linear RGB."""
 
     shape: str
     colour: str
@@ -41,13 +41,13 @@ class Thing:
 
     @property
     def footprint_m(self) -> float:
-        """Radius of the circle on the table that holds the whole thing."""
+        """Return the radius of the circle on the table that contains the whole thing."""
         return self.width_m * (BOX_EDGE / math.sqrt(2) if self.shape == 'box' else 0.5)
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The table top, in linear RGB; behind y = far_edge_m is the floor."""
+    """The table top, in linear RGB; the floor begins at y = far_edge_m."""
 
     rgb: Colour
     grain: float  # strength of the pattern, 0 for none
@@ -59,7 +59,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """A distant lamp in the direction of a unit vector, and light from everywhere."""
+    """A distant lamp in the direction of a unit vector, and ambient light."""
 
     towards: Colour
     lamp: float
@@ -68,8 +68,8 @@ class Light:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """All that decides a picture, but for the camera's intrinsics and the sensor's noise."""
+class TabletopScene:
+    """Everything that determines an image except the intrinsics and the sensor noise."""
 
     things: tuple[Thing, ...]
     table: Table
@@ -78,9 +78,9 @@ class Scene:
 
 
 def outline(thing: Thing) -> Doubles:
-    """Points [N,3] of a thing's surface in the world; metres.
+    """Return points [N,3] of a thing's surface in the world, in metres.
 
-    Their convex hull holds its silhouette but for a rim of at most 4 % of its width.
+    Their convex hull contains its silhouette except a rim of at most 4 % of its width.
     """
     c, s = math.cos(thing.yaw_rad), math.sin(thing.yaw_rad)
     turn = np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
@@ -93,7 +93,7 @@ def _circle(radius: float, z: float, n: int = 28) -> Doubles:
 
 
 def _sphere(n: int = 80) -> Doubles:
-    """Points spread evenly (a Fibonacci lattice)."""
+    """Return evenly distributed points on a sphere (a Fibonacci lattice)."""
     i = np.arange(n)
     z, a = 1 - (2 * i + 1) / n, i * math.pi * (3 - math.sqrt(5))
     r = np.sqrt(1 - z * z)
@@ -111,7 +111,7 @@ def _torus() -> Doubles:
     return np.concatenate([_circle(radius, z) for radius, z in circles])
 
 
-# Of things of width 1 that stand on z = 0 at the origin.
+# Outlines of things of width 1 that stand on z = 0 at the origin.
 _OUTLINES: dict[str, Doubles] = {
     'ball': _sphere(),
     'box': _cube(),

@@ -240,7 +240,7 @@ def test_equals_transformers(index: int, beams: int, vocabulary: Vocabulary) -> 
         pixels = rng.normal(0, 1, (count, 1, 3, side, side)).astype(np.float32)
         images = [EncodedImage(both.runner.vision(one)) for one in pixels]
         wanted = replace(ask, max_tokens=_NEW, beams=beams)
-        (prompt,) = prompts.questions(vocabulary, ask, both.config.latent_query_num, begin=True)
+        (prompt,) = prompts.prompts_for(vocabulary, ask, both.config.latent_query_num, begin=True)
         *_, last = both.generator.answer(both.generator.request(wanted, None), images, None)
         expected = by_reference(both, prompt, images, beams)
         said = expected[:-1] if expected[-1] in both.stops else expected

@@ -1,4 +1,4 @@
-"""The table of positions."""
+"""The table of sinusoidal positions."""
 
 import numpy as np
 import pytest
@@ -18,6 +18,6 @@ def test_equals_transformers(length: int, width: int, pad: int) -> None:
     assert table.shape == (length, width)
     assert table.dtype == np.float32
     theirs = Kosmos2TextSinusoidalPositionalEmbedding(length + pad, width, pad).weights.numpy()
-    # Theirs comes from frequencies in float32, and how they are rounded differs by processor: half
-    # a unit of the last place, times the position.
+    # Their frequencies are float32, and processors round them differently: the tolerance is half a
+    # unit in the last place, times the position.
     assert np.abs(table - theirs[pad + 1 : pad + 1 + length]).max() < 1e-5 + length * 2**-24

@@ -1,4 +1,4 @@
-"""int8 weights: how far they are from the given ones, and their way through a file."""
+"""int8 weights: their error, and loading them from a file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kosmos_ros.errors import EngineFileError
 from kosmos_ros.model.config import EMBEDDING, HEAD
-from kosmos_ros.model.network.quantize import SCALE, dequantized, quantized
+from kosmos_ros.model.network.quantize import SCALE_SUFFIX, dequantized, quantized
 from kosmos_ros.model.network.weights import load_model
 from model.network.test_kosmos2 import network
 from model.reference import CONFIGS, reference
@@ -27,17 +27,17 @@ DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 
 def weight(dtype: torch.dtype, sizes: list[float]) -> Tensor:
-    """Channels [n, 64] of these magnitudes, each with weights of all sizes up to it."""
+    """Return channels [n, 64], each with weights of all sizes up to its magnitude."""
     generator = torch.Generator().manual_seed(4)
     channels = torch.rand((len(sizes), 64), generator=generator) * 2 - 1
     return (channels * torch.tensor(sizes)[:, None]).to(dtype)
 
 
-def there_and_back(given: Tensor) -> tuple[Tensor, Tensor]:
-    """What becomes of a weight, and its scales."""
+def quantize_and_dequantize(given: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a weight after quantisation, and its scales."""
     made = quantized({NAME: given})
-    assert set(made) == {NAME, NAME + SCALE}
-    steps, scale = made[NAME], made[NAME + SCALE]
+    assert set(made) == {NAME, NAME + SCALE_SUFFIX}
+    steps, scale = made[NAME], made[NAME + SCALE_SUFFIX]
     assert steps.dtype == torch.int8
     assert steps.shape == given.shape
     # Symmetric: -128 has no counterpart.
@@ -48,21 +48,21 @@ def there_and_back(given: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize('dtype', DTYPES)
-def test_costs_half_a_step(dtype: torch.dtype) -> None:
+def test_the_error_is_at_most_half_a_step(dtype: torch.dtype) -> None:
     given = weight(dtype, [2.0**power for power in range(-6, 8)])
-    back, scale = there_and_back(given)
+    back, scale = quantize_and_dequantize(given)
     error = (back.float() - given.float()).abs() / scale.float()[:, None]
     # Half a step, and what the type rounds off a product of up to 127 steps.
     assert error.max() <= 0.5 + 127 * torch.finfo(dtype).eps / 2
     largest = given.float().abs().amax(1)
     assert torch.allclose(scale.float(), largest / 127, rtol=torch.finfo(dtype).eps)
-    # As good as eight bits can be for values that are spread evenly.
+    # The limit is the error of eight bits for evenly distributed values.
     noise = (back.float() - given.float()).norm() / given.float().norm()
     assert noise < 0.006
 
 
 def test_each_channel_has_its_own_scale() -> None:
-    back, scale = there_and_back(weight(torch.float32, [1e-4, 1.0, 1e4]))
+    back, scale = quantize_and_dequantize(weight(torch.float32, [1e-4, 1.0, 1e4]))
     assert scale[0] < 1e-3 * scale[1] < 1e-6 * scale[2]
     assert (back[0] != 0).float().mean() > 0.9
 
@@ -70,22 +70,22 @@ def test_each_channel_has_its_own_scale() -> None:
 @pytest.mark.parametrize('dtype', DTYPES)
 def test_zeros_stay_zeros(dtype: torch.dtype) -> None:
     given = weight(dtype, [1.0, 0.0, 1.0])
-    back, scale = there_and_back(given)
+    back, scale = quantize_and_dequantize(given)
     assert not back[1].any()
     assert (scale > 0).all()
     assert torch.equal(back[0].sign(), given[0].sign() * (back[0] != 0))
 
 
 def test_channels_too_small_for_their_type() -> None:
-    """A scale below the smallest normal number of float16 has few digits, or is none at all."""
+    """A scale below the smallest normal float16 is inexact or 0."""
     given = weight(torch.float16, [2.0**power for power in range(-24, 0)])
-    back, scale = there_and_back(given)
+    back, scale = quantize_and_dequantize(given)
     assert torch.isfinite(scale).all()
     assert (scale > 0).all()
     assert torch.isfinite(back).all()
     largest = given.float().abs().amax(1)
     exact = torch.where(scale < 1, scale.float(), 0)
-    # What does not reach to the largest weight is cut off: nothing that counts beside the others.
+    # Weights above 127 steps are clipped by at most this much, which is negligible.
     cut = (largest - 127 * exact).clamp_min(0)
     error = (back.float() - given.float()).abs().amax(1)
     # A product of that size is rounded to a multiple of 2**-24.
@@ -106,14 +106,14 @@ def test_dequantized_as_onnx_does(dtype: torch.dtype) -> None:
         [value('y', kind, [4, 64])],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid('', 19)])
-    feed = {'x': made[NAME].numpy(), 's': made[NAME + SCALE].numpy()}
+    feed = {'x': made[NAME].numpy(), 's': made[NAME + SCALE_SUFFIX].numpy()}
     (found,) = ReferenceEvaluator(model).run(None, feed)
-    ours = dequantized(made[NAME], made[NAME + SCALE], dtype)
+    ours = dequantized(made[NAME], made[NAME + SCALE_SUFFIX], dtype)
     assert np.array_equal(found, ours.numpy())
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_only_the_decoders_linear_layers(name: str) -> None:
+def test_only_linear_layers_of_the_decoder_are_quantised(name: str) -> None:
     given = network(reference(name)).state_dict()
     before = {key: value.clone() for key, value in given.items()}
     made = quantized(given)
@@ -124,7 +124,7 @@ def test_only_the_decoders_linear_layers(name: str) -> None:
         for part in LINEAR
     }
     assert {key for key, value in made.items() if value.dtype == torch.int8} == linear
-    assert set(made) == set(given) | {key + SCALE for key in linear}
+    assert set(made) == set(given) | {key + SCALE_SUFFIX for key in linear}
     for key, value in before.items():
         assert torch.equal(given[key], value), 'the given weights were changed'
         assert key in linear or made[key] is given[key]
@@ -132,7 +132,7 @@ def test_only_the_decoders_linear_layers(name: str) -> None:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Callable[[torch.dtype], Path]:
-    """A directory with int8 weights."""
+    """Return a function that writes a directory with int8 weights."""
 
     def make(dtype: torch.dtype) -> Path:
         theirs = reference('plain')
@@ -154,9 +154,9 @@ def test_through_a_file(
     ours = load_model(checkpoint(stored), wanted)
     state = ours.state_dict()
     assert ours.text_model.lm_head.weight is ours.decoder.embed_tokens.weight
-    assert not any(key.endswith(SCALE) for key in state)
+    assert not any(key.endswith(SCALE_SUFFIX) for key in state)
     for key, value in state.items():
-        scale = held.get(key + SCALE)
+        scale = held.get(key + SCALE_SUFFIX)
         assert value.dtype == wanted
         if scale is None:
             assert torch.equal(value, held[EMBEDDING if key == HEAD else key].to(wanted))
@@ -182,10 +182,10 @@ def test_answers_stay_close(checkpoint: Callable[[torch.dtype], Path]) -> None:
     assert not torch.equal(*hidden)
 
 
-def test_a_lost_scale_is_noticed(checkpoint: Callable[[torch.dtype], Path]) -> None:
+def test_a_missing_scale_is_refused(checkpoint: Callable[[torch.dtype], Path]) -> None:
     directory = checkpoint(torch.float16)
     weights = load_file(directory / 'model.safetensors')
-    del weights[NAME + SCALE]
+    del weights[NAME + SCALE_SUFFIX]
     save_file(weights, directory / 'model.safetensors')
     with pytest.raises(EngineFileError, match=r'q_proj\.weight in .* holds torch\.int8'):
         load_model(directory, torch.float32)

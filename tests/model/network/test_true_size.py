@@ -1,4 +1,4 @@
-"""The released model's true size, with random weights in bfloat16."""
+"""A network of the released model's size, with random weights in bfloat16."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ NEEDED_GB = 16
 
 
 def available_gb() -> float:
-    """Memory that this machine could give now."""
+    """Return the available memory."""
     for line in Path('/proc/meminfo').read_text().splitlines():
         if line.startswith('MemAvailable:'):
             return int(line.split()[1]) / 1e6
@@ -25,7 +25,7 @@ def available_gb() -> float:
 
 
 def random_reference() -> Kosmos2ForConditionalGeneration:
-    """Theirs, built without ever being float32."""
+    """Build their model without float32 weights at any time."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
@@ -36,19 +36,19 @@ def random_reference() -> Kosmos2ForConditionalGeneration:
     model.to_empty(device='cpu')
     model.tie_weights()
     torch.manual_seed(0)
-    # Drawing 1.7 billion numbers takes long: all weights come from one strip.
-    strip = (torch.randn(2**24 + 43) * 0.02).bfloat16()
+    # Sampling 1.7 billion numbers is slow, so all weights are slices of one vector.
+    samples = (torch.randn(2**24 + 43) * 0.02).bfloat16()
     with torch.no_grad():
         for index, (name, weight) in enumerate(model.named_parameters()):
-            # Each begins at its own place, so that no two are equal.
+            # Each begins at a different offset, so that no two are equal.
             flat, filled, begin = weight.view(-1), 0, index * 12_345
             while filled < len(flat):
-                part = strip[begin : begin + len(flat) - filled]
+                part = samples[begin : begin + len(flat) - filled]
                 flat[filled : filled + len(part)] = part
                 filled, begin = filled + len(part), 0
             if weight.dim() == 1 and name.endswith('weight'):
                 weight += 1
-    # Tables that are no parameters are as empty as the weights were.
+    # Tables that are not parameters are uninitialised too.
     vision = model.vision_model.model.embeddings
     vision.position_ids = torch.arange(vision.num_positions)[None]
     table = model.text_model.model.embed_positions
@@ -58,7 +58,7 @@ def random_reference() -> Kosmos2ForConditionalGeneration:
 
 
 def cosine(ours: Tensor, theirs: Tensor) -> float:
-    """The least similar of all rows."""
+    """Return the lowest similarity of all rows."""
     return F.cosine_similarity(ours.float(), theirs.float(), dim=-1).min().item()
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints as ``transformers`` writes them, and damaged ones."""
+"""Loading of checkpoints as ``transformers`` writes them, and of damaged ones."""
 
 from collections.abc import Callable
 import json
@@ -13,7 +13,7 @@ from transformers import Kosmos2ForConditionalGeneration
 
 from kosmos_ros.errors import EngineFileError
 from kosmos_ros.model.network.weights import load_model
-from model.network.test_kosmos2 import CLOSE, Reader, full_logits, furthest
+from model.network.test_kosmos2 import CLOSE, Reader, full_logits, max_difference
 from model.reference import CONFIGS, image_embeds, prompts, reference
 
 HEAD = 'text_model.lm_head.weight'
@@ -25,7 +25,7 @@ INDEX = 'model.safetensors.index.json'
 
 @pytest.fixture(scope='module')
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of one file."""
+    """Write a checkpoint of one file."""
     path = tmp_path_factory.mktemp('checkpoint')
     reference('plain').save_pretrained(path)
     return path
@@ -33,12 +33,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def checkpoint(written: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
+    """Return a copy that a test may damage."""
     return Path(shutil.copytree(written, tmp_path / 'checkpoint'))
 
 
 def change(checkpoint: Path, edit: Callable[[dict[str, Tensor]], object]) -> None:
-    """Rewrite the weights."""
+    """Edit the weights of a checkpoint."""
     weights = load_file(checkpoint / ONE_FILE)
     edit(weights)
     save_file(weights, checkpoint / ONE_FILE)
@@ -48,7 +48,7 @@ def same_answers(directory: Path, theirs: Kosmos2ForConditionalGeneration) -> bo
     ids, pixels = prompts(theirs, rows=2, length=24)
     ours = load_model(directory, torch.float32)
     logits = Reader(ours, rows=2, slots=24).read(ids, images=ours.vision(pixels))
-    return furthest(logits, full_logits(theirs, ids, image_embeds(theirs, pixels))) < CLOSE
+    return max_difference(logits, full_logits(theirs, ids, image_embeds(theirs, pixels))) < CLOSE
 
 
 @pytest.mark.parametrize('shard', ['10GB', '40KB'])
@@ -62,11 +62,11 @@ def test_saved_by_transformers(tmp_path: Path, name: str, shard: str) -> None:
     mine = ours.state_dict()
     assert all(torch.equal(mine[key], value) for key, value in theirs.state_dict().items())
     tied = ours.text_model.lm_head.weight is ours.decoder.embed_tokens.weight
-    assert tied == (name != 'own head')
+    assert tied == (name != 'untied head')
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float32])
-def test_types(checkpoint: Path, dtype: torch.dtype) -> None:
+def test_weights_get_the_requested_type(checkpoint: Path, dtype: torch.dtype) -> None:
     ours = load_model(checkpoint, dtype)
     assert {weight.dtype for weight in ours.parameters()} == {dtype}
     assert ours.decoder.positions.dtype == torch.float32
@@ -91,7 +91,7 @@ def test_head_that_repeats_the_embedding(checkpoint: Path) -> None:
     assert ours.text_model.lm_head.weight is ours.decoder.embed_tokens.weight
 
 
-def test_head_of_its_own(checkpoint: Path) -> None:
+def test_untied_head(checkpoint: Path) -> None:
     change(checkpoint, lambda weights: weights.update({HEAD: weights[EMBEDDING] + 1}))
     ours = load_model(checkpoint, torch.float32)
     assert torch.equal(ours.text_model.lm_head.weight, ours.decoder.embed_tokens.weight + 1)
@@ -105,13 +105,13 @@ def test_head_of_its_own(checkpoint: Path) -> None:
         'vision_model.model.embeddings.position_ids',
     ],
 )
-def test_tables_of_older_checkpoints(checkpoint: Path, name: str) -> None:
+def test_computed_tables_of_older_checkpoints_are_ignored(checkpoint: Path, name: str) -> None:
     change(checkpoint, lambda weights: weights.update({name: torch.arange(3)}))
     assert same_answers(checkpoint, reference('plain'))
 
 
 def refusal(directory: Path) -> str:
-    """Why a checkpoint is refused; one line."""
+    """Return the message with which a checkpoint is refused; it is one line."""
     with pytest.raises(EngineFileError) as caught:
         load_model(directory, torch.float32)
     message = str(caught.value)
@@ -158,7 +158,7 @@ def test_wrong_shape_of_the_head(checkpoint: Path) -> None:
     assert f'{HEAD} in ' in refusal(checkpoint)
 
 
-def test_whole_numbers(checkpoint: Path) -> None:
+def test_integer_weights_are_refused(checkpoint: Path) -> None:
     change(checkpoint, lambda weights: weights.update({NORM: torch.ones(32, dtype=torch.int64)}))
     assert 'torch.int64, not floating-point' in refusal(checkpoint)
 
@@ -182,7 +182,7 @@ def test_truncated_file(checkpoint: Path, length: int) -> None:
     assert f'{ONE_FILE} cannot be read as safetensors' in refusal(checkpoint)
 
 
-def test_nothing_there(checkpoint: Path) -> None:
+def test_a_directory_without_weights_is_refused(checkpoint: Path) -> None:
     (checkpoint / ONE_FILE).unlink()
     assert f'holds neither {ONE_FILE} nor {INDEX}' in refusal(checkpoint)
 
@@ -195,7 +195,7 @@ def test_pickles_are_never_read(checkpoint: Path, name: str) -> None:
 
 
 def write_index(checkpoint: Path, content: object) -> None:
-    """Make it a sharded checkpoint of one shard, with this index."""
+    """Convert the checkpoint to one shard with this index."""
     (checkpoint / ONE_FILE).rename(checkpoint / 'part.safetensors')
     (checkpoint / INDEX).write_text(json.dumps(content))
 
@@ -207,7 +207,7 @@ def write_index(checkpoint: Path, content: object) -> None:
         *('C:\\part.safetensors', 'part.safetensors\n', '.part.safetensors', None, ['a']),
     ],
 )
-def test_shards_lie_beside_their_index(checkpoint: Path, shard: object) -> None:
+def test_shards_must_be_in_the_directory_of_their_index(checkpoint: Path, shard: object) -> None:
     write_index(checkpoint, {'weight_map': {NORM: shard}})
     assert 'not a safetensors file of the same directory' in refusal(checkpoint)
 

@@ -1,4 +1,4 @@
-"""Every answer is worked out again from the things of the view, by another way."""
+"""Every answer is verified by an independent computation from the things of the view."""
 
 from collections import Counter
 import re
@@ -12,40 +12,55 @@ from kosmos_ros.tabletop.language.facts import (
     NUMBERS,
     PLURALS,
     Facts,
-    indefinite,
-    name_from,
-    spelled,
+    name_text,
+    parse_name,
+    with_article,
 )
-from kosmos_ros.tabletop.language.questions import JITTER, KINDS, Mention, Talk, Turn, draw_talk
+from kosmos_ros.tabletop.language.questions import (
+    JITTER,
+    KINDS,
+    Dialogue,
+    DialogueTurn,
+    Mention,
+    sample_dialogue,
+)
 from kosmos_ros.tabletop.language.word_model import WORDS
 from kosmos_ros.tabletop.training.segments import plain_text
 from kosmos_ros.tabletop.world.pinhole import CAMERA
 from kosmos_ros.tabletop.world.render import render
-from kosmos_ros.tabletop.world.scenes import draw_scene
-from tabletop.language.test_expressions import RELATIONS, named, simple, understood, views
+from kosmos_ros.tabletop.world.scenes import sample_scene
+from tabletop.language.test_expressions import (
+    RELATIONS,
+    normalised,
+    referents,
+    things_named,
+    views,
+)
 
 SINGULARS = {plural: noun for noun, plural in PLURALS.items()}
 VIEWS = views(40)
 
 
-def talks(kind: str, count: int = 200) -> list[tuple[int, Talk]]:
-    """The index of a view, and something asked about it."""
+def dialogues(kind: str, count: int = 200) -> list[tuple[int, Dialogue]]:
+    """Return indices of views, with dialogues about them."""
     rng = np.random.default_rng(1)
     facts = [Facts.of(view) for view in VIEWS]
-    drawn = [(i % len(facts), draw_talk(facts[i % len(facts)], rng, kind)) for i in range(count)]
-    return [(index, talk) for index, talk in drawn if talk is not None]
+    sampled = [
+        (i % len(facts), sample_dialogue(facts[i % len(facts)], rng, kind)) for i in range(count)
+    ]
+    return [(index, dialogue) for index, dialogue in sampled if dialogue is not None]
 
 
-def turns(kind: str) -> list[tuple[int, Turn]]:
-    return [(index, turn) for index, talk in talks(kind) for turn in talk.turns]
+def turns(kind: str) -> list[tuple[int, DialogueTurn]]:
+    return [(index, turn) for index, dialogue in dialogues(kind) for turn in dialogue.turns]
 
 
 def singular(text: str) -> str:
     return ' '.join(SINGULARS.get(word, word) for word in text.split())
 
 
-def asked_for(text: str, *patterns: str) -> str:
-    """What stands in the gap of the first pattern that fits."""
+def match_question(text: str, *patterns: str) -> str:
+    """Return the group of the first pattern that matches."""
     for pattern in patterns:
         match = re.fullmatch(pattern, text)
         if match:
@@ -54,41 +69,41 @@ def asked_for(text: str, *patterns: str) -> str:
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_all_words_are_known_and_nearly_every_view_can_be_asked(kind: str) -> None:
-    drawn = turns(kind)
-    assert len(talks(kind)) > 150
-    for _, turn in drawn:
+def test_all_words_are_known_and_nearly_every_view_has_questions(kind: str) -> None:
+    sampled = turns(kind)
+    assert len(dialogues(kind)) > 150
+    for _, turn in sampled:
         text = f'{turn.ask.text} {plain_text(turn.answer)}'.lower()
         assert set(re.sub(r'[-.?]', ' ', text).split()) <= set(WORDS), text
 
 
-def test_captions_name_two_things_and_how_they_lie() -> None:
+def test_captions_are_true_relations() -> None:
     for index, turn in turns('caption'):
         first, between, second = turn.answer
         assert isinstance(first, Mention)
         assert isinstance(second, Mention)
         things = VIEWS[index].things
         for mention in (first, second):
-            assert named(mention.phrase.removeprefix('an '), things) == list(mention.things)
+            assert things_named(mention.phrase.removeprefix('an '), things) == list(mention.things)
         assert RELATIONS[str(between)](things[first.things[0]], things[second.things[0]])
 
 
-def test_lists_have_everything_from_left_to_right() -> None:
+def test_lists_have_all_things_from_left_to_right() -> None:
     tasks = Counter()
     for index, turn in turns('detailed'):
         tasks[turn.ask.task] += 1
         mentions = [part for part in turn.answer if isinstance(part, Mention)]
         things = VIEWS[index].things
         order = [mention.things[0] for mention in mentions]
-        middles = [things[i].box_px[0] + things[i].box_px[2] for i in order]
-        assert middles == sorted(middles)
+        centres = [things[i].box_px[0] + things[i].box_px[2] for i in order]
+        assert centres == sorted(centres)
         assert len(order) == len(things)
         for mention in mentions:
-            assert named(mention.phrase.removeprefix('an '), things) == list(mention.things)
+            assert things_named(mention.phrase.removeprefix('an '), things) == list(mention.things)
     assert set(tasks) == {Task.DETAILED_CAPTION, Task.QUESTION, Task.GROUNDED_QUESTION}
 
 
-def test_counts_are_counted() -> None:
+def test_counts_are_true() -> None:
     numbers = Counter()
     for index, turn in turns('count'):
         text = turn.ask.text
@@ -97,14 +112,14 @@ def test_counts_are_counted() -> None:
             words = f'{colour.group(2)} {singular(colour.group(1))}'
         else:
             words = singular(
-                asked_for(
+                match_question(
                     text,
                     r'How many (.*) (?:are|do|can) .*',
                     r'What is the number of (.*)\?',
                     r'Count the (.*)\.',
                 )
             )
-        truth = named(simple(words), VIEWS[index].things)
+        truth = things_named(normalised(words), VIEWS[index].things)
         number = turn.answer[0]
         assert number == NUMBERS[len(truth)], text
         numbers[number] += 1
@@ -114,64 +129,64 @@ def test_counts_are_counted() -> None:
             mention = turn.answer[1]
             assert isinstance(mention, Mention)
             assert sorted(mention.things) == truth
-            assert named(simple(singular(mention.phrase)), VIEWS[index].things) == truth
+            assert things_named(normalised(singular(mention.phrase)), VIEWS[index].things) == truth
             assert (mention.phrase.split()[-1] in SINGULARS) == (len(truth) != 1)
     assert set(NUMBERS[:5]) <= set(numbers)
 
 
-LOOK_PATTERNS = (
+ATTRIBUTE_PATTERNS = (
     r'.*the (?:colour|color|shape|size) of the (.*)[?.]',
     r'Is the (.*) (?:big or small|small or large)\?',
     r'.*? (?:is|does) the (.*?)(?: have)?\?',
 )
 
 
-@pytest.mark.parametrize('look', ['colour', 'shape', 'size'])
-def test_looks_are_those_of_the_one_thing(look: str) -> None:
-    for index, turn in turns(look):
-        words = asked_for(turn.ask.text, *LOOK_PATTERNS)
-        (target,) = understood(words, VIEWS[index])
-        assert turn.answer == (getattr(VIEWS[index].things[target].thing, look),)
+@pytest.mark.parametrize('attribute', ['colour', 'shape', 'size'])
+def test_attributes_are_true(attribute: str) -> None:
+    for index, turn in turns(attribute):
+        words = match_question(turn.ask.text, *ATTRIBUTE_PATTERNS)
+        (target,) = referents(words, VIEWS[index])
+        assert turn.answer == (getattr(VIEWS[index].things[target].thing, attribute),)
         assert turn.about == target
 
 
 def test_existence_is_true_and_both_answers_are_frequent() -> None:
-    said = Counter()
+    answers = Counter()
     for index, turn in turns('existence'):
-        words = asked_for(
+        words = match_question(
             turn.ask.text,
             r'(?:Is|Are) there (?:an?|any) (.*?)(?: on the table| in this picture)?\?',
             r'Are there (.*)\?',
             r'(?:Do|Can) you see (?:an?|any) (.*)\?',
         )
-        there = named(simple(singular(words)), VIEWS[index].things)
+        there = things_named(normalised(singular(words)), VIEWS[index].things)
         assert turn.answer == ('yes' if there else 'no',), turn.ask.text
-        said[turn.answer[0]] += 1
-    assert min(said['yes'], said['no']) > 60
+        answers[turn.answer[0]] += 1
+    assert min(answers['yes'], answers['no']) > 60
 
 
 def test_comparisons_are_true() -> None:
-    said = Counter()
+    answers = Counter()
     for index, turn in turns('comparison'):
         view = VIEWS[index]
-        text = simple(turn.ask.text.removeprefix('Is the ').removesuffix('?'))
+        text = normalised(turn.ask.text.removeprefix('Is the ').removesuffix('?'))
         *before, last = text.split()
         claims = [f' {words} the ' for words in RELATIONS if f' {words} the ' in text]
         if turn.about is None:
             (claim,) = claims
             first, second = text.split(claim)
-            (one,), (other,) = named(first, view.things), named(second, view.things)
+            (one,), (other,) = things_named(first, view.things), things_named(second, view.things)
             holds = RELATIONS[claim.strip().removesuffix(' the')](
                 view.things[one], view.things[other]
             )
         else:
             words = ' '.join(word for word in before if word not in ('a', 'an'))
-            assert understood(words, view) == [turn.about], turn.ask.text
+            assert referents(words, view) == [turn.about], turn.ask.text
             thing = view.things[turn.about].thing
             holds = last in (thing.shape, thing.colour, thing.size)
         assert turn.answer == ('yes' if holds else 'no',), turn.ask.text
-        said[turn.answer[0]] += 1
-    assert min(said['yes'], said['no']) > 60
+        answers[turn.answer[0]] += 1
+    assert min(answers['yes'], answers['no']) > 60
 
 
 def test_what_and_where_have_one_answer() -> None:
@@ -184,15 +199,15 @@ def test_what_and_where_have_one_answer() -> None:
             assert isinstance(mention, Mention)
             assert mention.things == (turn.about,)
             assert mention.phrase.startswith(article)
-            name = name_from(mention.phrase)
+            name = parse_name(mention.phrase)
             assert name is not None
-            assert facts.fitting(name) == mention.things
+            assert facts.matching(name) == mention.things
 
 
-def test_what_is_asked_for_is_what_the_words_lead_to() -> None:
+def test_what_questions_identify_their_thing() -> None:
     bare = 0
     for index, turn in turns('what'):
-        text = simple(turn.ask.text)
+        text = normalised(turn.ask.text)
         words = re.sub(
             r'^(What is the|Which is the|Show me the|What do you see|What is|Which|What) |[?.]$',
             '',
@@ -203,64 +218,64 @@ def test_what_is_asked_for_is_what_the_words_lead_to() -> None:
         if words.split()[0] in ('left', 'right', 'in', 'behind', 'is'):
             words = f'object {words.removeprefix("is ")}'
             bare += 1
-        assert understood(words, VIEWS[index]) == [turn.about], turn.ask.text
+        assert referents(words, VIEWS[index]) == [turn.about], turn.ask.text
     assert bare > 50
 
 
-def test_plain_places_lead_from_another_thing() -> None:
-    places = [pair for pair in turns('where') if pair[1].ask.task is Task.QUESTION]
-    assert len(places) > 50
-    for index, turn in places:
+def test_plain_locations_are_true_relations() -> None:
+    locations = [pair for pair in turns('where') if pair[1].ask.task is Task.QUESTION]
+    assert len(locations) > 50
+    for index, turn in locations:
         (text,) = turn.answer
         between, landmark = str(text).split(' the ')
         things = VIEWS[index].things
-        (there,) = named(landmark, things)
+        (there,) = things_named(landmark, things)
         assert turn.about is not None
         assert RELATIONS[between](things[turn.about], things[there])
 
 
-def test_regions_are_about_things_and_say_all_of_their_looks() -> None:
+def test_regions_are_described_completely() -> None:
     for index, turn in turns('region'):
         (region,) = turn.ask.regions
         facts = Facts.of(VIEWS[index])
         ious = [box.iou(region.box_in_image) for box in facts.boxes]
         nearest = int(np.argmax(ious))
         assert ious[nearest] > (1 - 2 * JITTER) ** 2 / (1 + 2 * JITTER) ** 2
-        assert turn.answer == (indefinite(spelled(facts.full_name(nearest))),)
+        assert turn.answer == (with_article(name_text(facts.full_name(nearest))),)
 
 
-def test_chats_have_their_image_in_front_and_it_is_what_was_spoken_of() -> None:
+def test_chats_begin_with_their_image_and_it_refers_to_the_thing_before() -> None:
     followed = 0
-    for index, talk in talks('chat'):
-        assert 2 <= len(talk.turns) <= 3
-        assert [turn.ask.images for turn in talk.turns] == [1, 0, 0][: len(talk.turns)]
-        for before, turn in zip(talk.turns, talk.turns[1:], strict=False):
+    for index, dialogue in dialogues('chat'):
+        assert 2 <= len(dialogue.turns) <= 3
+        assert [turn.ask.images for turn in dialogue.turns] == [1, 0, 0][: len(dialogue.turns)]
+        for before, turn in zip(dialogue.turns, dialogue.turns[1:], strict=False):
             assert turn.ask.task is Task.CHAT
             assert turn.grounded
             if ' it' in turn.ask.text:
                 followed += 1
                 assert turn.about == before.about is not None
                 thing = VIEWS[index].things[turn.about].thing
-                looks = {(thing.colour,), (thing.shape,), (thing.size,)}
-                assert turn.answer in looks or turn.kind == 'where'
+                attributes = {(thing.colour,), (thing.shape,), (thing.size,)}
+                assert turn.answer in attributes or turn.kind == 'where'
     assert followed > 50
 
 
-def test_names_are_read_as_they_are_spelled() -> None:
+def test_parse_name_inverts_name_text() -> None:
     for name in (
         Name('large', 'orange', 'box'),
         Name(None, 'red', 'ball'),
         Name(None, None, 'cone'),
     ):
-        assert name_from(indefinite(spelled(name))) == name
-        assert name_from(f'the {spelled(name)}') == name
-    assert indefinite('orange box') == 'an orange box'
+        assert parse_name(with_article(name_text(name))) == name
+        assert parse_name(f'the {name_text(name)}') == name
+    assert with_article('orange box') == 'an orange box'
     for text in ('', 'the', 'a red', 'red ball', 'a red large ball', 'a ball ball', 'a red balls'):
-        assert name_from(text) is None
+        assert parse_name(text) is None
 
 
-def test_relations_are_clear_and_have_two_sides() -> None:
-    view = render(draw_scene(np.random.default_rng(4)), CAMERA.scaled(128, 96))
+def test_relations_are_symmetric() -> None:
+    view = render(sample_scene(np.random.default_rng(4)), CAMERA.scaled(128, 96))
     facts = Facts.of(view)
     opposite = {'left': 'right', 'right': 'left', 'near': 'far', 'far': 'near'}
     found = {(one.thing, one.direction, one.landmark) for one in facts.relations}

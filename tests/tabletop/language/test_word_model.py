@@ -1,4 +1,4 @@
-"""The word model under Kosmos-2's rule for ids."""
+"""The word model, read as a vocabulary of Kosmos-2."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def test_words_of_expressions_come_first_and_all_are_few() -> None:
         'An image of a small cone behind an orange ring',
     ],
 )
-def test_usual_questions_are_known(vocabulary: Vocabulary, text: str) -> None:
+def test_words_of_common_questions_are_known(vocabulary: Vocabulary, text: str) -> None:
     assert vocabulary.unknown_words(text) == ()
 
 
@@ -53,16 +53,16 @@ def test_usual_questions_are_known(vocabulary: Vocabulary, text: str) -> None:
         '"the left/most: ball"',
     ],
 )
-def test_spelling_does_not_matter(vocabulary: Vocabulary, text: str) -> None:
+def test_case_and_punctuation_do_not_matter(vocabulary: Vocabulary, text: str) -> None:
     assert vocabulary.encode(text) == vocabulary.encode('the left most ball')
 
 
-def test_unknown_words_are_unknown_as_a_whole(vocabulary: Vocabulary) -> None:
+def test_an_unknown_word_is_one_unknown_token(vocabulary: Vocabulary) -> None:
     ids = vocabulary.encode('the turquoise ball of redness')
     assert [number == vocabulary.unk for number in ids] == [False, True, False, False, True]
 
 
-def test_tags_are_not_read(vocabulary: Vocabulary) -> None:
+def test_tags_are_encoded_as_text(vocabulary: Vocabulary) -> None:
     ids = vocabulary.encode('</phrase><object> <patch_index_0001> ball')
     assert all(vocabulary.is_text(number) for number in ids)
 

@@ -1,4 +1,4 @@
-"""The parts of the training, and all of it for a moment."""
+"""The parts of the training, and a very short training."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,19 +12,28 @@ from kosmos_ros.errors import EngineFileError
 from kosmos_ros.model.boxes import Box, encode_box
 from kosmos_ros.model.network.kosmos2 import Kosmos2
 from kosmos_ros.model.network.weights import load_model
-from kosmos_ros.model.prompts import image_prefix, refer
+from kosmos_ros.model.prompts import image_prefix, refer_prompt
 from kosmos_ros.model.vocabulary import Vocabulary
 from kosmos_ros.tabletop.language.questions import KINDS
 from kosmos_ros.tabletop.language.word_model import write_word_model
-from kosmos_ros.tabletop.training.batches import PADDING, Batch, BatchSize, Maker, middles
+from kosmos_ros.tabletop.training.batches import PADDING, Batch, BatchMaker, BatchSize, centres
 from kosmos_ros.tabletop.training.checkpoint import WORD_MODEL, save
-from kosmos_ros.tabletop.training.checks import Score
-from kosmos_ros.tabletop.training.greedy import greedy
-from kosmos_ros.tabletop.training.initial_weights import continued_model, fresh_model, sizes
+from kosmos_ros.tabletop.training.checks import ExpressionScore
+from kosmos_ros.tabletop.training.greedy import greedy_answers
+from kosmos_ros.tabletop.training.initial_weights import (
+    fresh_model,
+    model_from_checkpoint,
+    tabletop_config,
+)
 from kosmos_ros.tabletop.training.losses import losses, make_probes, soft_targets
 from kosmos_ros.tabletop.training.muon import orthogonal
 from kosmos_ros.tabletop.training.packed import decode_packed
-from kosmos_ros.tabletop.training.train import Plan, Standing, carry_out, sigma
+from kosmos_ros.tabletop.training.train import (
+    TrainingPlan,
+    TrainingProgress,
+    target_blur,
+    train_with_plan,
+)
 
 SIZE = BatchSize(rows=3, tokens=67 + 120, side=112, patch=14, latents=64, uses=2)
 
@@ -38,7 +47,7 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
 
 @pytest.fixture(scope='module')
 def batch(vocabulary: Vocabulary) -> Batch:
-    maker = Maker(3, vocabulary, SIZE)
+    maker = BatchMaker(3, vocabulary, SIZE)
     maker.batch()
     return maker.batch()
 
@@ -49,47 +58,47 @@ def test_rows_hold_the_prefix_and_whole_questions(vocabulary: Vocabulary, batch:
     for row in range(3):
         assert batch.ids[row, :67].tolist() == prefix
         for number in range(1, batch.segments[row].max() + 1):
-            (places,) = np.nonzero(batch.segments[row] == number)
-            assert batch.positions[row, places].tolist() == list(range(67, 67 + len(places)))
+            (indices,) = np.nonzero(batch.segments[row] == number)
+            assert batch.positions[row, indices].tolist() == list(range(67, 67 + len(indices)))
         mine = [index for index, owner in enumerate(batch.row) if owner == row]
         assert len(mine) >= 1
         for index in mine:
             at = int(batch.at[index])
-            (places,) = np.nonzero(batch.segments[row] == batch.segments[row, at])
-            tokens = batch.ids[row, places]
+            (indices,) = np.nonzero(batch.segments[row] == batch.segments[row, at])
+            tokens = batch.ids[row, indices]
             assert batch.ids[row, at] == vocabulary.object_open
-            words = vocabulary.decode(tokens[2 : at - places[0] - 1])
-            assert tokens[: at - places[0] + 1].tolist() == refer(vocabulary, words)
+            words = vocabulary.decode(tokens[2 : at - indices[0] - 1])
+            assert tokens[: at - indices[0] + 1].tolist() == refer_prompt(vocabulary, words)
             (x0, y0), _ = batch.corners[index]
             assert batch.ids[row, at + 1] == vocabulary.location(int(y0) * 32 + int(x0))
-            assert len(places) - (at - places[0]) == (4 if batch.closed[index] else 2)
+            assert len(indices) - (at - indices[0]) == (4 if batch.closed[index] else 2)
         assert (batch.segments[row] == PADDING).sum() < 40
 
 
-def test_all_of_an_answer_is_learnt(vocabulary: Vocabulary, batch: Batch) -> None:
-    assert batch.talks == sum(batch.segments.max(1)) - len(batch.row)
+def test_every_token_of_an_answer_is_a_target(vocabulary: Vocabulary, batch: Batch) -> None:
+    assert batch.dialogues == sum(batch.segments.max(1)) - len(batch.row)
     ends = 0
-    for row, at, token in batch.words.tolist():
+    for row, at, token in batch.token_targets.tolist():
         assert vocabulary.location_cell(token) is None
         ends += token == vocabulary.eos
         if token != vocabulary.eos:
             assert batch.ids[row, at + 1] == token
             assert batch.segments[row, at] == batch.segments[row, at + 1] > 0
-    assert ends >= batch.talks
+    assert ends >= batch.dialogues
     assert len(batch.corner_at) > 0
-    for (row, at), (x, y) in zip(batch.corner_at.tolist(), batch.ask_corners, strict=True):
+    for (row, at), (x, y) in zip(batch.corner_at.tolist(), batch.dialogue_corners, strict=True):
         assert batch.ids[row, at + 1] == vocabulary.location(int(y) * 32 + int(x))
 
 
-def test_the_middle_of_everything_is_marked_once() -> None:
+def test_the_centre_of_each_box_is_marked_once() -> None:
     boxes = [Box(0.1, 0.1, 0.3, 0.4), Box(0.5, 0.9, 1.0, 1.0)]
-    assert np.flatnonzero(middles(boxes, 8)).tolist() == [2 * 8 + 1, 7 * 8 + 6]
+    assert np.flatnonzero(centres(boxes, 8)).tolist() == [2 * 8 + 1, 7 * 8 + 6]
 
 
 def test_patch_targets_lie_in_their_boxes(batch: Batch) -> None:
     middle = (np.arange(8) + 0.5) / 8
     x, y = np.tile(middle, 8), np.repeat(middle, 8)
-    there = batch.looks[..., 0] >= 0
+    there = batch.attributes[..., 0] >= 0
     assert 0.02 < there.mean() < 0.7
     for row in range(3):
         x0, y0, x1, y1 = batch.boxes[row].T
@@ -101,7 +110,7 @@ def test_packed_rows_equal_the_network_question_by_question(
     vocabulary: Vocabulary, batch: Batch
 ) -> None:
     """Against ``Decoder.forward`` over a cache, as engines run it."""
-    model = fresh_model(sizes(vocabulary.size), 1).eval()
+    model = fresh_model(tabletop_config(vocabulary.size), 1).eval()
     decoder = model.decoder
     ids = torch.from_numpy(batch.ids)
     pixels = torch.randn(3, 3, 112, 112, generator=torch.Generator().manual_seed(0))
@@ -110,8 +119,8 @@ def test_packed_rows_equal_the_network_question_by_question(
         positions, segments = torch.from_numpy(batch.positions), torch.from_numpy(batch.segments)
         packed = decode_packed(model, ids, positions, segments, image)
         for row, number in ((0, 1), (1, 2), (2, 2)):
-            (places,) = np.nonzero(batch.segments[row] == number)
-            alone = torch.cat([ids[row, :67], ids[row, places]])
+            (indices,) = np.nonzero(batch.segments[row] == number)
+            alone = torch.cat([ids[row, :67], ids[row, indices]])
             embeds = decoder.embed_tokens(alone)[None]
             embeds[:, 2:66] = image[row]
             length = len(alone)
@@ -120,11 +129,11 @@ def test_packed_rows_equal_the_network_question_by_question(
             cache = model.empty_cache(1, length)
             no_prefix = model.empty_cache(1, 0)
             hidden, _ = decoder(x, mask, torch.zeros(1, dtype=torch.int64), no_prefix, cache)
-            torch.testing.assert_close(packed[row, places], hidden[0, 67:], atol=2e-4, rtol=1e-3)
+            torch.testing.assert_close(packed[row, indices], hidden[0, 67:], atol=2e-4, rtol=1e-3)
 
 
-def test_a_fresh_model_is_small_and_decided_by_its_seed(vocabulary: Vocabulary) -> None:
-    config = sizes(vocabulary.size)
+def test_a_fresh_model_is_small_and_determined_by_its_seed(vocabulary: Vocabulary) -> None:
+    config = tabletop_config(vocabulary.size)
     first, again, other = (fresh_model(config, seed).state_dict() for seed in (0, 0, 1))
     assert sum(p.numel() for p in fresh_model(config, 0).parameters()) < 2.2e6
     name = 'text_model.model.layers.0.ffn.fc1.weight'
@@ -132,8 +141,8 @@ def test_a_fresh_model_is_small_and_decided_by_its_seed(vocabulary: Vocabulary) 
     assert not torch.equal(first[name], other[name])
 
 
-def test_each_latent_query_begins_on_its_own_patch(vocabulary: Vocabulary) -> None:
-    resampler = fresh_model(sizes(vocabulary.size), 0).image_to_text_projection
+def test_each_latent_query_initially_attends_to_its_own_patch(vocabulary: Vocabulary) -> None:
+    resampler = fresh_model(tabletop_config(vocabulary.size), 0).image_to_text_projection
     attention = resampler.x_attn
     q = attention.q_proj(resampler.latent_query)
     k = attention.k_proj(resampler.latent_query)
@@ -150,22 +159,22 @@ def test_soft_targets_sum_to_one_and_point_at_the_cell() -> None:
     assert soft_targets(corners, 0.0).max(-1) == pytest.approx(1)
 
 
-def test_targets_grow_sharp() -> None:
-    blurs = [sigma(done) for done in np.linspace(0, 1, 21)]
+def test_target_blur_decreases_to_zero() -> None:
+    blurs = [target_blur(done) for done in np.linspace(0, 1, 21)]
     assert blurs[0] == 0.8
     assert blurs[-1] == 0
     assert all(later <= earlier for earlier, later in zip(blurs, blurs[1:], strict=False))
 
 
-def test_orthogonal_evens_out_singular_values() -> None:
+def test_orthogonal_equalises_singular_values() -> None:
     matrices = torch.randn(3, 16, 40, generator=torch.Generator().manual_seed(0))
     values = torch.linalg.svdvals(orthogonal(matrices))
     assert values.min() > 0.5
     assert values.max() < 1.3
 
 
-def test_loss_reaches_every_weight(vocabulary: Vocabulary, batch: Batch) -> None:
-    model = fresh_model(sizes(vocabulary.size), 0)
+def test_every_weight_has_a_gradient(vocabulary: Vocabulary, batch: Batch) -> None:
+    model = fresh_model(tabletop_config(vocabulary.size), 0)
     probes = make_probes(128, 128)
     loss, answer, words = losses(model, probes, vocabulary, batch, 0.8)
     torch.autograd.backward(loss)
@@ -176,16 +185,18 @@ def test_loss_reaches_every_weight(vocabulary: Vocabulary, batch: Batch) -> None
     assert without == []
 
 
-def test_trains_and_leaves_a_checkpoint_that_transformers_reads(tmp_path: Path) -> None:
+def test_trains_and_writes_a_checkpoint_that_transformers_reads(tmp_path: Path) -> None:
     lines: list[str] = []
-    plan = Plan(minutes=5, rows=2, check_scenes=5, check_talks=12, most_steps=2, threads=1)
+    plan = TrainingPlan(
+        minutes=5, rows=2, check_scenes=5, check_dialogues=12, max_steps=2, threads=1
+    )
     threads = torch.get_num_threads()
     try:
-        standing = carry_out(tmp_path, plan, lines.append)
+        progress = train_with_plan(tmp_path, plan, lines.append)
     finally:
         torch.set_num_threads(threads)
-    assert 0 <= standing.refer.iou50 <= 1
-    assert set(standing.asks) == set(KINDS)
+    assert 0 <= progress.expressions.iou50 <= 1
+    assert set(progress.dialogues) == set(KINDS)
     assert 'step     2' in lines[-1]
     files = {'config.json', 'model.safetensors', 'sentencepiece.bpe.model'}
     assert {path.name for path in tmp_path.iterdir()} == files
@@ -206,14 +217,16 @@ def test_trains_and_leaves_a_checkpoint_that_transformers_reads(tmp_path: Path) 
     torch.testing.assert_close(logits, expected.logits, atol=1e-3, rtol=1e-3)
 
 
-def test_goes_on_with_a_model_of_other_words(vocabulary: Vocabulary, tmp_path: Path) -> None:
+def test_continues_from_a_model_with_another_vocabulary(
+    vocabulary: Vocabulary, tmp_path: Path
+) -> None:
     words = ('cone', 'banana', 'red')
     write_word_model(tmp_path / WORD_MODEL, words)
     before = Vocabulary.from_file(tmp_path / WORD_MODEL)
-    old = fresh_model(sizes(before.size), 5)
+    old = fresh_model(tabletop_config(before.size), 5)
     save(old, tmp_path)
-    config = sizes(vocabulary.size)
-    model, fresh = continued_model(config, vocabulary, 0, tmp_path), fresh_model(config, 0)
+    config = tabletop_config(vocabulary.size)
+    model, fresh = model_from_checkpoint(config, vocabulary, 0, tmp_path), fresh_model(config, 0)
     table, known = model.decoder.embed_tokens.weight, old.decoder.embed_tokens.weight
     assert model.text_model.lm_head.weight is table
     for word in ('cone', 'red'):
@@ -226,36 +239,38 @@ def test_goes_on_with_a_model_of_other_words(vocabulary: Vocabulary, tmp_path: P
     assert torch.equal(model.state_dict()[name], old.state_dict()[name])
 
 
-def test_does_not_go_on_with_a_model_of_other_sizes(
+def test_refuses_to_continue_from_a_model_of_other_sizes(
     vocabulary: Vocabulary, tmp_path: Path
 ) -> None:
     write_word_model(tmp_path / WORD_MODEL)
-    config = sizes(vocabulary.size)
+    config = tabletop_config(vocabulary.size)
     save(Kosmos2(replace(config, text=replace(config.text, layers=1))), tmp_path)
     with pytest.raises(EngineFileError, match='other sizes'):
-        continued_model(config, vocabulary, 0, tmp_path)
+        model_from_checkpoint(config, vocabulary, 0, tmp_path)
 
 
-def standing(iou50: float, ask: float) -> Standing:
-    return Standing(Score(iou50, 0.8, 0.4, {}), {'count': ask, 'caption': ask})
+def progress(iou50: float, ask: float) -> TrainingProgress:
+    return TrainingProgress(ExpressionScore(iou50, 0.8, 0.4, {}), {'count': ask, 'caption': ask})
 
 
-def test_finding_things_counts_most() -> None:
-    assert standing(0.994, 0.9).worth > standing(0.994, 0.8).worth
-    assert standing(1.0, 0.9).worth > standing(0.994, 0.91).worth
-    assert standing(0.993, 0.1).worth > standing(0.99, 1.0).worth
+def test_quality_weighs_expressions_most() -> None:
+    assert progress(0.994, 0.9).quality > progress(0.994, 0.8).quality
+    assert progress(1.0, 0.9).quality > progress(0.994, 0.91).quality
+    assert progress(0.993, 0.1).quality > progress(0.99, 1.0).quality
 
 
-def test_greedy_answers_are_what_the_network_says_next(vocabulary: Vocabulary) -> None:
+def test_greedy_answers_equal_the_network_without_cache(vocabulary: Vocabulary) -> None:
     """Ragged prompts over a cache, against whole sequences without one."""
-    model = fresh_model(sizes(vocabulary.size), 1).eval()
+    model = fresh_model(tabletop_config(vocabulary.size), 1).eval()
     prefix = image_prefix(vocabulary, 64)
-    asked = [[*prefix, *refer(vocabulary, text)] for text in ('ball', 'the small red ball')]
+    prompts = [
+        [*prefix, *refer_prompt(vocabulary, text)] for text in ('ball', 'the small red ball')
+    ]
     pixels = torch.randn(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
-    said = greedy(model, asked, pixels, vocabulary.eos, 5)
+    answers = greedy_answers(model, prompts, pixels, vocabulary.eos, 5)
     with torch.inference_mode():
         image = model.vision(pixels)
-        for row, (tokens, answer) in enumerate(zip(asked, said, strict=True)):
+        for row, (tokens, answer) in enumerate(zip(prompts, answers, strict=True)):
             ids = torch.tensor([[*tokens, *answer]])
             hidden = decode_packed(
                 model,

@@ -1,4 +1,4 @@
-"""Pictures against geometry worked out by hand."""
+"""Rendered images against geometry computed by hand."""
 
 from dataclasses import replace
 import math
@@ -8,8 +8,8 @@ import pytest
 
 from kosmos_ros.tabletop.world.pinhole import CAMERA, looking_at, project
 from kosmos_ros.tabletop.world.render import add_sensor_noise, render
-from kosmos_ros.tabletop.world.scenes import box_in_image, draw_scene
-from kosmos_ros.tabletop.world.things import COLOURS, SHAPES, Light, Scene, Table, Thing
+from kosmos_ros.tabletop.world.scenes import box_in_image, sample_scene
+from kosmos_ros.tabletop.world.things import COLOURS, SHAPES, Light, Table, TabletopScene, Thing
 
 STRAIGHT_DOWN = looking_at(np.array([0.0, -1e-6, 1.0]), np.zeros(3))
 TILTED = looking_at(np.array([0.0, -0.6, 0.8]), np.zeros(3))
@@ -21,8 +21,8 @@ def thing(shape: str, x_m: float = 0.0, y_m: float = 0.0, width_m: float = 0.2) 
     return Thing(shape, 'red', 'large', width_m, x_m, y_m, 0.3, COLOURS['red'])
 
 
-def scene(*things: Thing, pose=TILTED) -> Scene:
-    return Scene(things, TABLE, LIGHT, pose)
+def scene(*things: Thing, pose=TILTED) -> TabletopScene:
+    return TabletopScene(things, TABLE, LIGHT, pose)
 
 
 def test_ball_from_above_has_the_box_and_depth_of_a_sphere() -> None:
@@ -34,7 +34,7 @@ def test_ball_from_above_has_the_box_and_depth_of_a_sphere() -> None:
     assert ball.box_px == pytest.approx(expected, abs=1)
     assert float(view.depth_mm[240, 320]) == pytest.approx(800, abs=2)
     assert float(view.depth_mm[5, 5]) == pytest.approx(1000, abs=2)
-    assert ball.visible == 1
+    assert ball.visible_fraction == 1
     assert ball.distance_m == pytest.approx(1)
 
 
@@ -72,14 +72,14 @@ def test_depth_is_along_the_optical_axis() -> None:
     assert float(view.depth_mm[int(y), int(x)]) == pytest.approx(1000 * depth_m, abs=2)
 
 
-def test_what_is_in_front_hides_what_is_behind() -> None:
+def test_near_things_hide_far_ones() -> None:
     pose = looking_at(np.array([0.0, -0.8, 0.35]), np.array([0.0, 0.0, 0.05]))
     near, far = thing('ball', 0.0, -0.15), thing('ball', 0.03, 0.1)
     view = render(scene(near, far, pose=pose), CAMERA)
     alone = render(scene(far, pose=pose), CAMERA)
-    assert view.things[0].visible == 1
-    assert 0.05 < view.things[1].visible < 0.9
-    assert alone.things[0].visible == 1
+    assert view.things[0].visible_fraction == 1
+    assert 0.05 < view.things[1].visible_fraction < 0.9
+    assert alone.things[0].visible_fraction == 1
 
 
 def test_floor_behind_the_table_has_no_depth() -> None:
@@ -89,9 +89,9 @@ def test_floor_behind_the_table_has_no_depth() -> None:
     assert view.depth_mm[479, 320] > 0
 
 
-def test_seeds_decide_pictures() -> None:
+def test_equal_seeds_give_equal_images() -> None:
     first, again, other = (
-        render(draw_scene(np.random.default_rng(seed)), CAMERA.scaled(160, 120))
+        render(sample_scene(np.random.default_rng(seed)), CAMERA.scaled(160, 120))
         for seed in (4, 4, 5)
     )
     assert np.array_equal(first.rgb, again.rgb)
@@ -101,7 +101,7 @@ def test_seeds_decide_pictures() -> None:
 
 
 def test_shapes_types_and_boxes_agree_at_any_resolution() -> None:
-    one = draw_scene(np.random.default_rng(8))
+    one = sample_scene(np.random.default_rng(8))
     full = render(one, CAMERA)
     for width, height, n in ((160, 120, 1), (112, 112, 1), (320, 240, 2)):
         view = render(one, CAMERA.scaled(width, height), n)
@@ -114,29 +114,29 @@ def test_shapes_types_and_boxes_agree_at_any_resolution() -> None:
             assert small.box_px == pytest.approx(np.array(large.box_px) * scale, abs=1.1)
 
 
-def test_drawn_things_are_apart_visible_and_large_enough() -> None:
+def test_sampled_things_are_apart_visible_and_large_enough() -> None:
     rng = np.random.default_rng(1)
     counts = set()
     for _ in range(40):
-        drawn = draw_scene(rng)
-        view = render(drawn, CAMERA.scaled(160, 120))
-        counts.add(len(drawn.things))
-        looks = [(one.shape, one.colour, one.size) for one in drawn.things]
-        assert len(set(looks)) == len(looks)
-        for index, one in enumerate(drawn.things):
-            for other in drawn.things[:index]:
+        sampled = sample_scene(rng)
+        view = render(sampled, CAMERA.scaled(160, 120))
+        counts.add(len(sampled.things))
+        attributes = [(one.shape, one.colour, one.size) for one in sampled.things]
+        assert len(set(attributes)) == len(attributes)
+        for index, one in enumerate(sampled.things):
+            for other in sampled.things[:index]:
                 apart_m = math.hypot(one.x_m - other.x_m, one.y_m - other.y_m)
                 assert apart_m > one.footprint_m + other.footprint_m
-        for seen in view.things:
-            x0, y0, x1, y1 = seen.box_px
-            assert seen.visible >= 0.7
+        for visible in view.things:
+            x0, y0, x1, y1 = visible.box_px
+            assert visible.visible_fraction >= 0.7
             assert 0 < x0 < x1 < 160
             assert 0 < y0 < y1 < 120
             assert min((x1 - x0) / 160, (y1 - y0) / 120) >= 0.085
     assert counts == {2, 3, 4, 5, 6}
 
 
-def test_noise_is_new_in_every_frame_and_small() -> None:
+def test_noise_is_small_and_different_in_every_frame() -> None:
     rgb = render(scene(thing('ball')), CAMERA.scaled(160, 120)).rgb
     rng = np.random.default_rng(0)
     frames = np.stack([add_sensor_noise(rgb, rng, 3.0) for _ in range(20)]).astype(float)

@@ -1,4 +1,4 @@
-"""Where the set-up puts things, and which Python it serves."""
+"""The paths of an installation, and its Python interpreter."""
 
 from dataclasses import dataclass
 import json
@@ -15,7 +15,7 @@ _DESCRIBE = (
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """A Python that works: its program, its version, and the folder of its C headers."""
+    """A working Python: its program, its version, and the folder of its C headers."""
 
     program: Path
     version: tuple[int, int]
@@ -23,12 +23,12 @@ class Interpreter:
 
     @property
     def name(self) -> str:
-        """As people and folders call it, such as ``python3.12``."""
+        """Return its common name, such as ``python3.12``."""
         return f'python{self.version[0]}.{self.version[1]}'
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Installation:
     """The repository at ``root`` and the virtual environment inside it."""
 
     root: Path
@@ -50,32 +50,32 @@ class Place:
         return self.venv / 'setup-stamps.json'
 
     def interpreter(self) -> Interpreter | None:
-        """The environment's Python; None if the environment is incomplete or was moved here."""
+        """Return the environment's Python; None if the environment is incomplete or was moved."""
         try:
             pip = (self.venv / 'bin' / 'pip').read_text(encoding='utf-8')
         except OSError:
             return None
-        # Like all scripts of an environment, this one names the folder that it was made in.
+        # Like all scripts of an environment, pip contains the path where it was created.
         return interpreter_at(self.python) if str(self.venv / 'bin') in pip else None
 
     def site_packages(self, interpreter: Interpreter) -> Path:
         return self.venv / 'lib' / interpreter.name / 'site-packages'
 
     def shown(self, path: Path) -> str:
-        """A path as it is told to people: relative to the repository."""
+        """Return a path for messages: relative to the repository."""
         return str(path.relative_to(self.root))
 
 
 def running_interpreter() -> Interpreter:
-    """The Python that runs this."""
+    """Return the Python that runs this process."""
     include = Path(sysconfig.get_path('include'))
     return Interpreter(Path(sys.executable), sys.version_info[:2], include)
 
 
 def interpreter_at(program: Path) -> Interpreter | None:
-    """The Python at ``program``, or None where there is none that starts."""
+    """Return the Python at ``program``, or None if it does not start."""
     try:
-        # -S: without the start-up hooks of whatever is installed there.
+        # -S disables the start-up hooks of packages that are installed there.
         command = [str(program), '-I', '-S', '-c', _DESCRIBE]
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         major, minor, include = json.loads(answer.stdout)
