@@ -8,8 +8,8 @@ from pathlib import Path
 import sys
 import time
 
-from kosmos_ros.console.engines import opened
-from kosmos_ros.console.pictures import SUFFIXES, place_for, read_picture, write_picture
+from kosmos_ros.console.engines import opened_engine
+from kosmos_ros.console.pictures import SUFFIXES, output_path, read_picture, write_picture
 from kosmos_ros.console.printing import corners_px, print_boxes, shown
 from kosmos_ros.drawing.poster import AnsweredQuestion, captioned
 from kosmos_ros.engine.base import Answer, Draft, Engine, Finish, Image
@@ -22,8 +22,8 @@ from kosmos_ros.model.tasks import TEXT_TASKS, Ask, Example, Region, Task
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What the command was given.
+class AskArguments:
+    """The arguments of the command.
 
     :param words: picture files and, last, the text, if there is one.
     :param task: None: what fits the rest.
@@ -41,30 +41,31 @@ class Question:
 
 
 def ask(
-    question: Question, *, stream: bool, engine: Path | None, runner: str, out: Path | None
+    arguments: AskArguments, *, stream: bool, engine: str | None, runner: str, out: Path | None
 ) -> int:
     """Print the answer, where its phrases are and, last, one JSON line; draw the picture, if there
-    is one; returns the exit code: 0, or 130 for an answer that Ctrl-C has ended.
+    is one.
 
     :param stream: print the answer as it grows.
-    :raises KosmosError: when something of it cannot be used.
+    :return: the exit code: 0, or 130 for an answer that Ctrl-C has ended.
+    :raises KosmosError: when an argument cannot be used.
     """
     limits = Limits()
-    if stream and question.beams > 1:
+    if stream and arguments.beams > 1:
         raise BadExpression(
             'With --beams an answer may change until its end, so it cannot be printed as it grows;'
             ' leave out --beams or --stream.'
         )
-    own, text = pictures_and_text(question.words)
+    own, text = pictures_and_text(arguments.words)
     # In the order of the prompt: regions and boxes are about the last of them.
-    paths = [*(path for path, _ in question.examples), *own]
+    paths = [*(path for path, _ in arguments.examples), *own]
     images = [read_picture(path, limits) for path in paths]
     last = images[-1] if images else None
-    asked = _ask(question, text, len(own), last)
+    asked = _ask(arguments, text, len(own), last)
     if out is not None and not paths:
         raise BadExpression('--out needs an image to draw on.')
-    place = place_for(out, paths[-1], 'ask') if paths else None
-    with opened(engine, runner, limits) as answering:
+    drawn = output_path(out, paths[-1], 'ask') if paths else None
+    with opened_engine(engine, runner, limits) as answering:
         answering.check_ask(asked)
         begin_s = time.monotonic()
         draft, finish = _answer(answering, asked, images, stream)
@@ -88,20 +89,20 @@ def ask(
         'ms': round(ms, 2),
         'engine': name,
     }
-    if last is not None and place is not None:
+    if last is not None and drawn is not None:
         if answer.groundings:
             print()
             print_boxes('phrase', [(one.phrase, one.boxes) for one in answer.groundings], last)
-        write_picture(captioned(last, AnsweredQuestion.of(asked, answer)), place)
+        write_picture(captioned(last, AnsweredQuestion.of(asked, answer)), drawn)
         summary['groundings'] = _groundings(answer, last)
-        summary['image'] = str(place.resolve())
+        summary['image'] = str(drawn.resolve())
     print(json.dumps(summary), flush=True)
     return 130 if finish is Finish.CANCELLED else 0
 
 
 def pictures_and_text(words: Sequence[str]) -> tuple[list[Path], str]:
-    """Tell pictures from the text, which is the last word, unless that is a file or is called like
-    a picture.
+    """Separate pictures from the text, which is the last word, unless that is a file or named like
+    one.
 
     :raises BadImage: for a word in front that is no file.
     """
@@ -117,19 +118,20 @@ def pictures_and_text(words: Sequence[str]) -> tuple[list[Path], str]:
     return [Path(word) for word in front], last
 
 
-def _ask(question: Question, text: str, images: int, last: Image | None) -> Ask:
-    """
+def _ask(arguments: AskArguments, text: str, images: int, last: Image | None) -> Ask:
+    """Make the question.
+
     :param images: how many the question is about.
     :param last: the last image of all, if there is one.
     :raises BadExpression: when the task needs something else.
     """
-    task = question.task
+    task = arguments.task
     if task is None:
-        task = _fitting_task(question, text)
+        task = _fitting_task(arguments, text)
     if not images and task not in TEXT_TASKS:
         raise BadExpression(f'{task.name} needs an image, and {quoted(text)} is no file.')
     regions = []
-    for corners, phrase in question.regions:
+    for corners, phrase in arguments.regions:
         if last is None:
             raise BadExpression('--region needs an image to be a part of.')
         height, width, _ = last.shape
@@ -137,31 +139,31 @@ def _ask(question: Question, text: str, images: int, last: Image | None) -> Ask:
     asked = Ask(
         task,
         text,
-        question.phrases,
+        arguments.phrases,
         images,
         tuple(regions),
-        tuple(Example(words) for _, words in question.examples),
-        question.max_tokens,
-        question.beams,
+        tuple(Example(words) for _, words in arguments.examples),
+        arguments.max_tokens,
+        arguments.beams,
     )
     check_task(asked)
     return asked
 
 
-def _fitting_task(question: Question, text: str) -> Task:
-    if question.phrases:
+def _fitting_task(arguments: AskArguments, text: str) -> Task:
+    if arguments.phrases:
         return Task.GROUND_CAPTION
     if text:
         return Task.GROUNDED_QUESTION
-    return Task.DESCRIBE_REGION if question.regions else Task.CAPTION
+    return Task.DESCRIBE_REGION if arguments.regions else Task.CAPTION
 
 
 def _answer(
     engine: Engine, asked: Ask, images: Sequence[Image], stream: bool
 ) -> tuple[Draft, Finish]:
-    """The last draft, and why it is the last.
+    """Return the last draft, and why it is the last.
 
-    :raises KeyboardInterrupt: when nothing has been said before Ctrl-C.
+    :raises KeyboardInterrupt: when Ctrl-C comes before the first token.
     """
     draft: Draft | None = None
     printed = ''

@@ -8,8 +8,7 @@ from kosmos_ros.limits import Limits
 from kosmos_ros.model.tasks import Task
 
 _LIMITS = Limits()
-# The last is for tests.
-_RUNNERS = ('auto', 'tensorrt', 'torch', 'onnxruntime', 'fake')
+_RUNNERS = ('auto', 'tensorrt', 'torch', 'onnxruntime')
 _ASK_HELP = """\
 examples:
   kosmos_ros ask photo.png
@@ -28,7 +27,7 @@ examples:
 def add_question_commands(
     commands: 'argparse._SubParsersAction[argparse.ArgumentParser]',
 ) -> None:
-    """Declare them."""
+    """Declare the commands."""
     refer = commands.add_parser(
         'refer', help='where something is in a picture', description='Boxes for expressions.'
     )
@@ -104,14 +103,16 @@ def add_question_commands(
 
 def _add_engine_and_picture(parser: argparse.ArgumentParser, usual: str) -> None:
     parser.add_argument(
-        '--engine', type=Path, metavar='DIR', help='engine directory; default: the embedded one'
+        '--engine',
+        metavar='ENGINE',
+        help='engine directory, or the name of an installed engine; default: the embedded one',
     )
     parser.add_argument(
         '--runner',
         choices=_RUNNERS,
         default='auto',
         metavar='RUNNER',
-        help=f'{", ".join(_RUNNERS[:-1])}; default: the fastest here',
+        help=f'{", ".join(_RUNNERS)}; default: the fastest here',
     )
     parser.add_argument(
         '--out',
@@ -122,7 +123,7 @@ def _add_engine_and_picture(parser: argparse.ArgumentParser, usual: str) -> None
 
 
 def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
-    """A reader of whole numbers within bounds."""
+    """Return a reader of whole numbers within bounds."""
 
     def read(text: str) -> int:
         try:
@@ -150,7 +151,7 @@ def _task(text: str) -> Task:
 
 
 def _region(text: str) -> tuple[tuple[float, float, float, float], str]:
-    """Corners in pixels, and the phrase."""
+    """Read corners in pixels, and the phrase."""
     numbers, _, phrase = text.partition('=')
     try:
         x0, y0, x1, y1 = map(float, numbers.split(','))
@@ -181,9 +182,9 @@ def _refer(options: argparse.Namespace) -> int:
 
 
 def _ask(options: argparse.Namespace) -> int:
-    from kosmos_ros.console.ask import Question, ask
+    from kosmos_ros.console.ask import AskArguments, ask
 
-    question = Question(
+    arguments = AskArguments(
         tuple(options.words),
         options.task,
         tuple(options.phrases),
@@ -193,7 +194,7 @@ def _ask(options: argparse.Namespace) -> int:
         options.beams,
     )
     return ask(
-        question,
+        arguments,
         stream=options.stream,
         engine=options.engine,
         runner=options.runner,

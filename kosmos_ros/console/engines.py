@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 import sys
 
 from kosmos_ros.engine.base import Engine
@@ -11,14 +10,12 @@ from kosmos_ros.limits import Limits
 
 
 @contextmanager
-def opened(path: Path | None, runner: str, limits: Limits) -> Iterator[Engine]:
-    """An engine that is closed in the end; what there is to say about its loading goes to
-    standard error.
+def opened_engine(name: str | None, runner: str, limits: Limits) -> Iterator[Engine]:
+    """Load an engine, print remarks about its loading to standard error, close it at the end.
+
+    :param name: as in `load_engine`.
     """
-    engine = load_engine(path, runner, limits)
-    try:
+    with load_engine(name, runner, limits) as engine:
         for remark in engine.remarks:
             print(f'kosmos_ros: {remark}', file=sys.stderr)
         yield engine
-    finally:
-        engine.close()

@@ -13,8 +13,9 @@ from kosmos_ros.errors import KosmosError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code.  What users can mend is one line on standard error,
-    never a traceback.
+    """Run the command; return the exit code.
+
+    What users can solve is one line on standard error, never a traceback.
     """
     try:
         options = _options(arguments)
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has gone; Python must not complain when it flushes the rest.
+        # The reader of our output is gone; Python must not complain when it flushes the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -82,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     scenes.add_argument('--seed', type=_seed, default=0)
     scenes.add_argument('--scenes', type=_count, default=1000)
     scenes.add_argument(
-        '--engine', type=Path, default=None, help='engine directory; default: the embedded one'
+        '--engine',
+        default=None,
+        help='engine directory, or the name of an installed engine; default: the embedded one',
     )
     scenes.set_defaults(run=_eval_tabletop)
     return parser

@@ -9,7 +9,7 @@ from kosmos_ros.model.boxes import Box
 
 
 def corners_px(box: Box, image: Image) -> list[float]:
-    """x0, y0, x1, y1 in pixels of the image, for the JSON line."""
+    """Return x0, y0, x1, y1 in pixels of the image, for the JSON line."""
     height, width, _ = image.shape
     inside = box.clipped()
     corners = (inside.x0 * width, inside.y0 * height, inside.x1 * width, inside.y1 * height)
@@ -19,7 +19,7 @@ def corners_px(box: Box, image: Image) -> list[float]:
 def print_boxes(
     heading: str, answers: Sequence[tuple[str, Sequence[ScoredBox]]], image: Image
 ) -> None:
-    """A table of words and the boxes that they mean."""
+    """Print a table of words and their boxes."""
     column = max(_columns(words) for words in (heading, *(words for words, _ in answers)))
     print(f'{heading:<{column}}  {"box x0 y0 x1 y1 (px)":<20} {"score":>6}')
     for words, boxes in answers:
@@ -36,8 +36,8 @@ def print_boxes(
 
 
 def shown(text: str) -> str:
-    """What of a text a terminal may be sent: lines, but no control characters; and nothing that
-    standard output cannot carry.
+    """Return a text as a terminal may get it: lines, but no control characters, and nothing that
+    standard output cannot encode.
     """
     plain = ''.join(c if c.isprintable() or c == '\n' else ' ' for c in text)
     encoding = sys.stdout.encoding or 'utf-8'
@@ -45,7 +45,7 @@ def shown(text: str) -> str:
 
 
 def _columns(text: str) -> int:
-    """How wide a terminal shows a text."""
+    """Return how wide a terminal shows a text."""
     return sum(
         0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in 'WF')
         for c in shown(text)

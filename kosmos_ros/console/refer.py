@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 import time
 
-from kosmos_ros.console.engines import opened
-from kosmos_ros.console.pictures import place_for, read_picture, write_picture
+from kosmos_ros.console.engines import opened_engine
+from kosmos_ros.console.pictures import output_path, read_picture, write_picture
 from kosmos_ros.console.printing import corners_px, print_boxes
 from kosmos_ros.drawing.annotate import Annotation
 from kosmos_ros.drawing.poster import poster
@@ -18,18 +18,18 @@ def refer(
     expressions: Sequence[str],
     *,
     max_results: int,
-    engine: Path | None,
+    engine: str | None,
     runner: str,
     out: Path | None,
 ) -> int:
-    """Print a table and, last, one JSON line; draw the picture; returns the exit code 0.
+    """Print a table and, last, one JSON line; draw the picture; return the exit code 0.
 
     :raises KosmosError: when something of it cannot be used.
     """
     limits = Limits()
     image = read_picture(path, limits)
-    place = place_for(out, path, 'refer')
-    with opened(engine, runner, limits) as answering:
+    drawn = output_path(out, path, 'refer')
+    with opened_engine(engine, runner, limits) as answering:
         for expression in expressions:
             answering.check_expression(expression)
         begin_s = time.monotonic()
@@ -47,7 +47,7 @@ def refer(
         for expression, boxes in answers
         for one in boxes
     ]
-    write_picture(poster(image, annotations), place)
+    write_picture(poster(image, annotations), drawn)
     summary = {
         'answers': [
             {
@@ -59,7 +59,7 @@ def refer(
         ],
         'ms': round(ms, 2),
         'engine': name,
-        'image': str(place.resolve()),
+        'image': str(drawn.resolve()),
     }
     print(json.dumps(summary), flush=True)
     return 0

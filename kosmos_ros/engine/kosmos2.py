@@ -1,6 +1,7 @@
 """A Kosmos-2 on a runner: the engine that this package is about."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from kosmos_ros.engine.answering.arguments import (
     check_ask_types,
@@ -21,6 +22,9 @@ from kosmos_ros.model.expressions import check_expression, quoted
 from kosmos_ros.model.images import image_from
 from kosmos_ros.model.tasks import Ask
 from kosmos_ros.model.vocabulary import Vocabulary
+
+
+_CACHED_PROMPTS = 1024
 
 
 class Kosmos2Engine(Engine):
@@ -47,6 +51,8 @@ class Kosmos2Engine(Engine):
         self._prefix = ImagePrefix(runner, vocabulary, config)
         self._locator = BoxLocator(runner, vocabulary)
         self._generator = AnswerGenerator(runner, vocabulary, config, self._prefix, self._limits)
+        # Callers ask the same again and again: an expression is checked and tokenised once.
+        self._refer_prompt = lru_cache(_CACHED_PROMPTS)(self._write_refer_prompt)
 
     def check_expression(self, expression: str) -> None:
         """See `Engine.check_expression`."""
@@ -99,7 +105,7 @@ class Kosmos2Engine(Engine):
         if self._runner is None:
             raise EngineError(f'{self.name} has been closed; load it again.')
 
-    def _refer_prompt(self, expression: str) -> list[int]:
+    def _write_refer_prompt(self, expression: str) -> list[int]:
         text = check_expression(expression, self._limits)
         if unknown := self._vocabulary.unknown_words(text):
             words = ', '.join(quoted(word) for word in unknown)

@@ -16,20 +16,21 @@ except ImportError:  # ROS 2 Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 from kosmos_ros.errors import NoImage, StaleImage
-from kosmos_ros.node.conversion.stamped_image import Instant, Shot
-from kosmos_ros.node.middleware.callbacks import Log, never_raises
+from kosmos_ros.node.conversion.stamped_image import Instant, StampedImage
+from kosmos_ros.node.middleware.callbacks import LogFailure, never_raises
 from kosmos_ros.node.middleware.qos import BEST_EFFORT_IMAGES, RELIABLE_IMAGES
+from kosmos_ros.node.parameters import Settings
 
 _RATE_WINDOW = 30
 
 
 class Camera:
-    """Subscribes between `open` and `close`, and keeps the newest message, not looked into.
+    """Subscribes between `open` and `close`, and keeps the newest message, not decoded.
 
     :param prefix: '' or 'NAME/', in front of the topics `image` and `camera_info`.
     :param compressed: subscribe to what image_transport publishes beside the image.
     :param reliable: have lost parts of images sent again; best-effort cameras do not match then.
-    :param on_shot: told of every message, on the executor: it must return at once.
+    :param on_image: called for every message, on the executor: it must return at once.
     :param log: where failures of the callbacks go.
     """
 
@@ -40,8 +41,8 @@ class Camera:
         prefix: str,
         compressed: bool,
         reliable: bool,
-        on_shot: Callable[['Camera'], None],
-        log: Log,
+        on_image: Callable[['Camera'], None],
+        log: LogFailure,
     ) -> None:
         self.name = name
         self._node = node
@@ -51,19 +52,19 @@ class Camera:
         image = node.resolve_topic_name(f'{prefix}image')
         self.topic = f'{image}/compressed' if compressed else image
         self._info_topic = f'{prefix}camera_info'
-        self._on_shot = on_shot
+        self._on_image = on_image
         self._log = log
         self._group = MutuallyExclusiveCallbackGroup()
         self._subscriptions: list[object] = []
         self._lock = threading.Lock()
-        self._newest: Shot | None = None
+        self._newest: StampedImage | None = None
         self._info: CameraInfo | None = None
         self._arrivals: deque[float] = deque(maxlen=_RATE_WINDOW)
         self.frames = 0
         self.incompatible = ''
 
     def open(self) -> None:
-        """Begin to listen."""
+        """Subscribe."""
         warn_of_qos = never_raises(self._log, self._warn_of_qos)
         keep, keep_info = (never_raises(self._log, one) for one in (self._keep, self._keep_info))
         events = SubscriptionEventCallbacks(incompatible_qos=warn_of_qos)
@@ -79,7 +80,7 @@ class Camera:
         ]  # fmt: skip
 
     def close(self) -> None:
-        """Stop listening and forget."""
+        """Unsubscribe and forget the newest message."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
@@ -88,28 +89,28 @@ class Camera:
             self._arrivals.clear()
 
     def now(self) -> Instant:
-        """This moment."""
+        """Return this moment."""
         return Instant(self._node.get_clock().now().nanoseconds, time.monotonic())
 
-    def newest(self, max_age_s: float) -> Shot:
-        """The newest message.
+    def newest(self, max_age_s: float) -> StampedImage:
+        """Return the newest message.
 
         :raises NoImage: when none has come.
         :raises StaleImage: when it is too old.
         """
         with self._lock:
-            shot = self._newest
-        if shot is None:
+            stamped = self._newest
+        if stamped is None:
             raise NoImage(self._why_no_image())
         now = self.now()
-        age_s = self.age_s(shot, now)
+        age_s = self.age_s(stamped, now)
         if age_s > max_age_s:
-            raise StaleImage(self._why_stale(shot, now, age_s, max_age_s))
-        return shot
+            raise StaleImage(self._why_stale(stamped, now, age_s, max_age_s))
+        return stamped
 
-    def age_s(self, shot: Shot, now: Instant) -> float:
-        """How old a message is now."""
-        return shot.age_s(now, self._node.get_clock().ros_time_is_active)
+    def age_s(self, stamped: StampedImage, now: Instant) -> float:
+        """Return how old a message is now."""
+        return stamped.age_s(now, self._node.get_clock().ros_time_is_active)
 
     @property
     def info(self) -> CameraInfo | None:
@@ -121,8 +122,8 @@ class Camera:
     def newest_age_s(self) -> float | None:
         """Age of the newest frame; None when there is none."""
         with self._lock:
-            shot = self._newest
-        return None if shot is None else self.age_s(shot, self.now())
+            stamped = self._newest
+        return None if stamped is None else self.age_s(stamped, self.now())
 
     @property
     def rate_hz(self) -> float:
@@ -131,7 +132,7 @@ class Camera:
             times = list(self._arrivals)
         if len(times) < 2 or times[-1] == times[0]:
             return 0.0
-        # A camera that has stopped gets slower with every second.
+        # The rate of a camera that has stopped falls with every second.
         end = max(times[-1], time.monotonic() - 1.0)
         return (len(times) - 1) / (end - times[0])
 
@@ -141,12 +142,12 @@ class Camera:
         return int(self._node.count_publishers(self.topic))
 
     def _keep(self, message: Image | CompressedImage) -> None:
-        shot = Shot(message, self.now())
+        stamped = StampedImage(message, self.now())
         with self._lock:
-            self._newest = shot
-            self._arrivals.append(shot.received.monotonic_s)
+            self._newest = stamped
+            self._arrivals.append(stamped.received.monotonic_s)
             self.frames += 1
-        self._on_shot(self)
+        self._on_image(self)
 
     def _keep_info(self, message: CameraInfo) -> None:
         with self._lock:
@@ -178,14 +179,36 @@ class Camera:
             'start the camera or remap image to its topic.'
         )
 
-    def _why_stale(self, shot: Shot, now: Instant, age_s: float, max_age_s: float) -> str:
-        here_s = now.monotonic_s - shot.received.monotonic_s
-        if age_s - here_s > max_age_s:
+    def _why_stale(
+        self, stamped: StampedImage, now: Instant, age_s: float, max_age_s: float
+    ) -> str:
+        since_arrival_s = now.monotonic_s - stamped.received.monotonic_s
+        if age_s - since_arrival_s > max_age_s:
             return (
-                f'Images on {self.topic} are {age_s - here_s:.3f} s old by their stamps when they '
-                "arrive; look after the way they come and the camera's clock (and use_sim_time)."
+                f'Images on {self.topic} are {age_s - since_arrival_s:.3f} s old by their stamps '
+                "when they arrive; check the camera's clock (and use_sim_time), and what delays "
+                'them.'
             )
         return (
             f'The newest image on {self.topic} is {age_s:.3f} s old, allowed are {max_age_s:g} s; '
-            'look after the camera or allow a larger max_image_age.'
+            'check the camera or allow a larger max_image_age.'
         )
+
+
+def cameras_of(
+    node: Node, settings: Settings, on_image: Callable[[Camera], None], log: LogFailure
+) -> dict[str, Camera]:
+    """Make the cameras that the settings name; with several, each has topics under its name."""
+    several = len(settings.cameras) > 1
+    return {
+        name: Camera(
+            node,
+            name,
+            f'{name}/' if several else '',
+            settings.image_transport == 'compressed',
+            settings.image_reliability == 'reliable',
+            on_image,
+            log,
+        )
+        for name in settings.cameras
+    }

@@ -1,55 +1,54 @@
-"""Standing expressions: looked for in every new frame, as often as is wanted."""
+"""Continuous detection: the standing expressions in new images, at a limited rate."""
 
 from collections.abc import Callable
 import time
 
 from kosmos_ros.node.camera import Camera
-from kosmos_ros.node.conversion.messages import Finding
-from kosmos_ros.node.engine.engine_worker import EngineRoom, Sight
+from kosmos_ros.node.conversion.detections import Detection
+from kosmos_ros.node.engine.engine_worker import EngineWorker, Localization
 from kosmos_ros.node.parameters import Settings
 
 
-class Standing:
-    """Offers work to the engine's thread whenever a frame has come and the rate allows it.
+class ContinuousDetection:
+    """Gives background work to the engine when an image has come and the rate allows it.
 
-    :param settings: gives the present settings.
-    :param show: publishes what was found.
+    :param read_settings: returns the present settings.
+    :param publish: publishes what was found, with the settings that it was asked by.
     """
 
     def __init__(
         self,
-        room: EngineRoom,
-        settings: Callable[[], Settings],
-        show: Callable[[Sight, list[Finding], Camera], None],
+        engine_worker: EngineWorker,
+        read_settings: Callable[[], Settings],
+        publish: Callable[[Localization, list[Detection], Camera, Settings], None],
     ) -> None:
-        self._room = room
-        self._settings = settings
-        self._show = show
+        self._engine_worker = engine_worker
+        self._read_settings = read_settings
+        self._publish = publish
         self._last_s: dict[str, float] = {}
 
-    def on_shot(self, camera: Camera) -> None:
-        """A frame has come."""
-        settings = self._settings()
+    def on_image(self, camera: Camera) -> None:
+        """Take note of a new image of a camera."""
+        settings = self._read_settings()
         if not settings.expressions:
             return
         now_s = time.monotonic()
         if now_s - self._last_s.get(camera.name, -1e9) < 1 / settings.rate:
             return
         self._last_s[camera.name] = now_s
-        self._room.worker.offer(camera.name, lambda: self._look(camera))
+        self._engine_worker.worker.run_in_background(camera.name, lambda: self._detect(camera))
 
-    def _look(self, camera: Camera) -> None:
-        # Read once: the labels of the answer are those that were asked for, whatever is set
-        # meanwhile.
-        settings = self._settings()
+    def _detect(self, camera: Camera) -> None:
+        # Read once: the labels are those that were asked for, whatever is set meanwhile.
+        settings = self._read_settings()
         if not settings.expressions:
             return
-        shot = camera.newest(settings.max_image_age)
-        sight = self._room.look(shot, settings.expressions, top_k=1)
-        findings = [
-            Finding(expression, one)
-            for expression, located in zip(settings.expressions, sight.located, strict=True)
-            for one in located[:1]
+        stamped = camera.newest(settings.max_image_age)
+        found = self._engine_worker.locate(stamped, settings.expressions, top_k=1)
+        detections = [
+            Detection(expression, one)
+            for expression, boxes in zip(settings.expressions, found.boxes, strict=True)
+            for one in boxes[:1]
             if one.score >= settings.score_threshold
         ]
-        self._show(sight, findings, camera)
+        self._publish(found, detections, camera, settings)

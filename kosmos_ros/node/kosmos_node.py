@@ -1,10 +1,12 @@
 """The node: a managed one that puts the parts together."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
+import queue
 import threading
 import time
 import traceback
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from kosmos_ros_msgs.srv import Refer
@@ -13,24 +15,25 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallb
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import CameraInfo
+from vision_msgs.msg import Detection2DArray
 
 from kosmos_ros.errors import KosmosError, NotActive, ShuttingDown
 from kosmos_ros.limits import Limits
 from kosmos_ros.node import parameters
-from kosmos_ros.node.ask.ask_action import Asking
-from kosmos_ros.node.camera import Camera
-from kosmos_ros.node.continuous_detection import Standing
-from kosmos_ros.node.conversion.messages import Finding, one_line
-from kosmos_ros.node.conversion.stamped_image import Frame, Instant, Shot
+from kosmos_ros.node.ask.ask_action import AskAction
+from kosmos_ros.node.camera import Camera, cameras_of
+from kosmos_ros.node.continuous_detection import ContinuousDetection
+from kosmos_ros.node.conversion.detections import Detection, detections_message
+from kosmos_ros.node.conversion.stamped_image import DecodedImage, Instant, StampedImage
+from kosmos_ros.node.conversion.text import one_line
 from kosmos_ros.node.diagnostics.counters import Counters
-from kosmos_ros.node.diagnostics.loading_progress import Progress
+from kosmos_ros.node.diagnostics.loading_progress import LoadingProgress
 from kosmos_ros.node.diagnostics.status import diagnostics_from
-from kosmos_ros.node.engine.engine_worker import EngineRoom, Sight
+from kosmos_ros.node.engine.engine_worker import EngineWorker, Localization
 from kosmos_ros.node.middleware.callbacks import never_raises
 from kosmos_ros.node.middleware.qos import CALLS
-from kosmos_ros.node.middleware.replies import send_until_heard
-from kosmos_ros.node.output.publishers import Publishing
+from kosmos_ros.node.middleware.replies import send_until_delivered
+from kosmos_ros.node.output.publishers import Publishers
 from kosmos_ros.node.parameters import Settings
 from kosmos_ros.node.refer.service import ReferService
 
@@ -41,22 +44,22 @@ _LOG_EVERY_S = 5.0
 class KosmosNode(LifecycleNode):  # type: ignore[misc]
     """Answers `refer` and `ask` in every lifecycle state, with boxes while it is active.
 
-    :param ask_end: asks for the end of the process, with an exit code; returns at once.
+    :param options: as those of `rclpy.node.Node`: context, parameter_overrides, namespace ...
     :raises rclpy.exceptions.ParameterException: when a parameter from outside is refused.
     """
 
-    def __init__(self, ask_end: Callable[[int], None]) -> None:
-        super().__init__('kosmos')
-        self._ask_end = ask_end
+    def __init__(self, node_name: str = 'kosmos', **options: Any) -> None:
+        super().__init__(node_name, **options)
         self._why_inactive = 'it is starting'
-        self._progress: Progress | None = None
-        self.room: EngineRoom | None = None
-        self._opening: EngineRoom | None = None
+        self._progress: LoadingProgress | None = None
+        self.engine_worker: EngineWorker | None = None
+        self._loading: EngineWorker | None = None
         self.cameras: Mapping[str, Camera] = {}
-        self._standing: Standing | None = None
+        self._detection: ContinuousDetection | None = None
+        self._configured: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
-        settings = self.settings
+        settings = self.read_settings()
         self.limits = dataclasses.replace(
             Limits(), max_waiting=settings.max_waiting, max_asks=settings.max_asks
         )
@@ -64,17 +67,17 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         self._announcing = threading.Lock()
         self._counters = Counters()
         self._logged: dict[str, float] = {}
-        self._publishing = Publishing(self, self.log_failure)
-        self.service = ReferService(self, self.limits, self._counters, self.get_logger().warning)
-        refer = self.create_service(
+        self._outputs = Publishers(self, self.log_failure)
+        self._refer = ReferService(self, self.limits, self._counters, self.get_logger().warning)
+        service = self.create_service(
             Refer,
             'refer',
-            self.service.answer,
+            self._refer.answer,
             qos_profile=CALLS,
             callback_group=ReentrantCallbackGroup(),
         )
-        send_until_heard(refer, self.get_logger().warning)
-        self.asking = Asking(self, self, self.limits, self._counters)
+        send_until_delivered(service, self.get_logger().warning)
+        self._ask = AskAction(self, self, self.limits, self._counters)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_timer(
             1.0,
@@ -83,12 +86,11 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
 
-    # What the service and the action need of their host.
+    # What the service and the action need of the node: see AnsweringNode.
 
-    @property
-    def settings(self) -> Settings:
-        """The present values of the parameters."""
-        return parameters.read(self)
+    def read_settings(self) -> Settings:
+        """Return a snapshot of the parameters."""
+        return parameters.read_settings(self)
 
     @property
     def why_not_active(self) -> str:
@@ -97,19 +99,26 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         return f'{self._why_inactive}: {progress}' if progress else self._why_inactive
 
     def now(self) -> Instant:
-        """This moment on the node's clock."""
+        """Return this moment on the node's clock."""
         return Instant(self.get_clock().now().nanoseconds, time.monotonic())
 
-    def age_s(self, shot: Shot, now: Instant) -> float:
-        """How old a message is."""
-        return shot.age_s(now, self.get_clock().ros_time_is_active)
+    def age_s(self, stamped: StampedImage, now: Instant) -> float:
+        """Return how old a message is."""
+        return stamped.age_s(now, self.get_clock().ros_time_is_active)
 
-    def show(self, frame: Frame, findings: Sequence[Finding], camera: Camera | None) -> None:
+    def publish_answer(
+        self,
+        message: Detection2DArray,
+        detections: Sequence[Detection],
+        image: DecodedImage,
+        camera: Camera | None,
+    ) -> None:
         """Publish the answer to a call."""
-        self._publishing.publish(findings, frame, _info(camera))
+        info = camera.info if camera else None
+        self._outputs.publish(message, detections, image, info, standing=False)
 
     def log_failure(self, what: str, error: BaseException) -> None:
-        """Write down a failure: in full if it is not one of ours, not oftener than every 5 s."""
+        """Log a failure, at most every 5 s: in one line if it is ours, else with its traceback."""
         now_s = time.monotonic()
         key = f'{what} {type(error).__name__}'
         if now_s - self._logged.get(key, -_LOG_EVERY_S) < _LOG_EVERY_S:
@@ -121,41 +130,39 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
             lines = traceback.format_exception(type(error), error, error.__traceback__)
             self.get_logger().error(f'{what} failed:\n{"".join(lines).rstrip()}')
 
-    # Transitions.  rclpy drops what these raise and says nothing, so they answer FAILURE.
+    # Transitions.  rclpy drops what these raise without a word, so they return FAILURE.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the engine and check the standing expressions with it."""
         self._why_inactive = 'it is loading its engine'
-        settings = self.settings
-        only = settings.build_plans == 'only'
+        settings = self.read_settings()
         try:
-            room = self._load(settings)
+            engine_worker = self._load(settings)
         # An engine's libraries raise what they like; here, too, nothing may pass.
         except Exception as error:
             self._why_inactive = (
-                f'it could not be configured ({one_line(str(error))}); mend that, then run '
+                f'it could not be configured ({one_line(str(error))}); solve that, then run '
                 f'`ros2 lifecycle set {self.get_fully_qualified_name()} configure`'
             )
             self._log_refusal(error)
-            if only:
-                self._ask_end(1)
+            self._configured.put(False)
             return TransitionCallbackReturn.FAILURE
-        self.room = room
-        self._standing = Standing(room, lambda: self.settings, self._show_standing)
-        self.cameras = self._make_cameras(settings, self._standing.on_shot)
+        self.engine_worker = engine_worker
+        self._detection = ContinuousDetection(
+            engine_worker, self.read_settings, self._publish_standing
+        )
+        self.cameras = cameras_of(self, settings, self._detection.on_image, self.log_failure)
         with self._announcing:
             self._announce(settings.expressions)
         self._why_inactive = self._advice('it is configured but not activated', 'activate')
-        self.get_logger().info(f'engine: {room.engine.name}')
-        for remark in room.engine.remarks:
+        name = engine_worker.engine.name
+        self.get_logger().info(f'engine: {name}')
+        for remark in engine_worker.remarks:
             self.get_logger().warning(f'engine: {one_line(remark)}')
-        if only:
-            self._why_inactive = 'its plans are ready, and it ends, as build_plans is only'
-            self.get_logger().info(
-                f'{room.engine.name} has all the plans that it needs; '
-                'the node ends, as build_plans is only'
-            )
-            self._ask_end(0)
+        if settings.build_plans == 'only':
+            self._why_inactive = 'its plans are ready, and build_plans is only'
+            self.get_logger().info(f'{name} has all the plans that it needs')
+        self._configured.put(True)
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -169,56 +176,66 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe; who waits is told so."""
+        """Unsubscribe, and answer waiting calls with NOT_ACTIVE."""
         self._why_inactive = self._advice('it was deactivated', 'activate')
         for camera in self.cameras.values():
             camera.close()
-        if self.room is not None:
-            self.room.worker.dismiss(NotActive('The node was deactivated before it could answer.'))
+        if self.engine_worker is not None:
+            error = NotActive('The node was deactivated before it could answer.')
+            self.engine_worker.worker.reject_all(error)
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Give the engine back."""
+        """Close the engine."""
         self._why_inactive = self._advice('it is not configured', 'configure')
-        self._close_room()
+        self._close_engine()
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Give everything back, from any state."""
+        """Close everything, from any state."""
         self._why_inactive = 'it was shut down; start it again'
         for camera in self.cameras.values():
             camera.close()
-        self._close_room()
+        self._close_engine()
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """After a transition that failed half-way: back to the beginning."""
+        """After a transition that failed half-way, go back to the unconfigured state."""
         for camera in self.cameras.values():
             camera.close()
         return self.on_cleanup(state)
 
     def start(self) -> None:
         """Configure and activate, if the parameter autostart says so."""
-        if not self.settings.autostart:
+        settings = self.read_settings()
+        if not settings.autostart:
             self._why_inactive = self._advice('it is not configured', 'configure')
             return
         configured = self.trigger_configure() == TransitionCallbackReturn.SUCCESS
-        if configured and self.settings.build_plans != 'only':
+        if configured and settings.build_plans != 'only':
             self.trigger_activate()
 
+    def wait_until_configured(self) -> bool:
+        """Wait for the end of the next configure transition, or for `close`.
+
+        :return: whether the node was configured.
+        """
+        return self._configured.get()
+
     def close(self, timeout_s: float) -> bool:
-        """Answer everybody who waits with SHUTTING_DOWN and give back what can be given back.
+        """Answer all waiting calls with SHUTTING_DOWN, and close the engine.
 
         :return: False when the engine did not come back in time.
         """
-        self.service.close()
-        self.asking.close()
-        room = self.room or self._opening
+        self._refer.close()
+        self._ask.close()
+        engine_worker = self.engine_worker or self._loading
         error = ShuttingDown('The node is shutting down; call again when it is back.')
-        ended = room.close(error, timeout_s) if room is not None else True
-        self.service.wait_until_idle(timeout_s)
-        self.asking.wait_until_idle(timeout_s)
-        self._publishing.close()
+        ended = engine_worker.close(error, timeout_s) if engine_worker is not None else True
+        self._refer.wait_until_idle(timeout_s)
+        self._ask.wait_until_idle(timeout_s)
+        self._outputs.close()
+        self._configured.put(False)
         return ended
 
     @property
@@ -226,20 +243,20 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         progress = self._progress
         return progress.line if progress is not None else ''
 
-    def _load(self, settings: Settings) -> EngineRoom:
-        room = self._opening = EngineRoom(self.limits, self._report_background)
-        progress = self._progress = Progress(self.get_logger().info)
+    def _load(self, settings: Settings) -> EngineWorker:
+        engine_worker = self._loading = EngineWorker(self.limits, self._report_background)
+        progress = self._progress = LoadingProgress(self.get_logger().info)
         try:
-            room.load(settings, progress.report)
+            engine_worker.load(settings, progress.report)
             for expression in settings.expressions:
-                room.engine.check_expression(expression)
+                engine_worker.engine.check_expression(expression)
         except Exception:
-            room.close(NotActive('The engine could not be loaded.'), _CLOSE_S)
+            engine_worker.close(NotActive('The engine could not be loaded.'), _CLOSE_S)
             raise
         finally:
             progress.end()
-            self._opening = self._progress = None
-        return room
+            self._loading = self._progress = None
+        return engine_worker
 
     def _advice(self, why: str, transition: str) -> str:
         return f'{why}; run `ros2 lifecycle set {self.get_fully_qualified_name()} {transition}`'
@@ -249,37 +266,21 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
             self.log_failure('loading the engine', error)
         self.get_logger().error(f'cannot be configured: {one_line(str(error))}')
 
-    def _close_room(self) -> None:
-        room, self.room = self.room, None
+    def _close_engine(self) -> None:
+        engine_worker, self.engine_worker = self.engine_worker, None
         self.cameras = {}
-        if room is None:
+        if engine_worker is None:
             return
-        error = NotActive('The engine was given back before it could answer; configure the node.')
-        if not room.close(error, _CLOSE_S):
+        error = NotActive('The engine was closed before it could answer; configure the node.')
+        if not engine_worker.close(error, _CLOSE_S):
             self.get_logger().error('the engine does not end what it is doing; it is abandoned')
 
-    def _make_cameras(
-        self, settings: Settings, on_shot: Callable[[Camera], None]
-    ) -> dict[str, Camera]:
-        compressed = settings.image_transport == 'compressed'
-        reliable = settings.image_reliability == 'reliable'
-        several = len(settings.cameras) > 1
-        return {
-            name: Camera(
-                self,
-                name,
-                f'{name}/' if several else '',
-                compressed,
-                reliable,
-                on_shot,
-                self.log_failure,
-            )
-            for name in settings.cameras
-        }
-
-    def _show_standing(self, sight: Sight, findings: list[Finding], camera: Camera) -> None:
-        self._announce_changes()
-        self._publishing.publish(findings, sight.frame, _info(camera), standing=True)
+    def _publish_standing(
+        self, found: Localization, detections: list[Detection], camera: Camera, settings: Settings
+    ) -> None:
+        self._announce_changes(settings)
+        message = detections_message(detections, found.image)
+        self._outputs.publish(message, detections, found.image, camera.info, standing=True)
 
     def _report_background(self, error: BaseException) -> None:
         if not isinstance(error, KosmosError):
@@ -289,7 +290,7 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
     def _check_parameters(self, changed: list[Parameter]) -> SetParametersResult:
         for parameter in changed:
             # While an engine is being loaded, a new value would come too late, unnoticed.
-            configured = (self.room or self._opening) is not None
+            configured = (self.engine_worker or self._loading) is not None
             reason = parameters.refusal(parameter, configured)
             if not reason and parameter.name == 'expressions':
                 reason = self._refused_expressions(parameters.texts(parameter.value))
@@ -298,41 +299,38 @@ class KosmosNode(LifecycleNode):  # type: ignore[misc]
         return SetParametersResult(successful=True)
 
     def _refused_expressions(self, expressions: tuple[str, ...]) -> str:
-        if self.room is None:
+        engine_worker = self.engine_worker
+        if engine_worker is None:
             return ''
         try:
             for expression in expressions:
-                self.room.engine.check_expression(expression)
+                engine_worker.engine.check_expression(expression)
         except KosmosError as error:
             return one_line(str(error))
         return ''
 
     def _announce(self, expressions: tuple[str, ...]) -> None:
-        if self.room is not None:
-            self._publishing.announce(self.room.engine.name, expressions)
+        if self.engine_worker is not None:
+            self._outputs.publish_vision_info(self.engine_worker.engine.name, expressions)
             self._announced = expressions
 
-    def _announce_changes(self) -> None:
-        # Looked at here and once a second: ROS 2 Humble tells nobody that parameters were set.
-        expressions = self.settings.expressions
+    def _announce_changes(self, settings: Settings) -> None:
+        # Looked at here and once a second: on ROS 2 Humble no callback follows a set parameter.
         with self._announcing:
-            if expressions != self._announced:
-                self._announce(expressions)
+            if settings.expressions != self._announced:
+                self._announce(settings.expressions)
 
     def _publish_diagnostics(self) -> None:
-        self._announce_changes()
+        settings = self.read_settings()
+        self._announce_changes(settings)
         message = diagnostics_from(
             node=self.get_name(),
             why_not_active=self.why_not_active,
             progress=self._loading_line,
-            room=self.room,
+            engine_worker=self.engine_worker,
             cameras=self.cameras.values(),
-            max_image_age_s=self.settings.max_image_age,
+            max_image_age_s=settings.max_image_age,
             counters=self._counters,
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
-
-
-def _info(camera: Camera | None) -> CameraInfo | None:
-    return camera.info if camera else None

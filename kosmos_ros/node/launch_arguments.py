@@ -17,7 +17,7 @@ _TEXTS = ('engine', 'runner', 'build_plans', 'self_check', 'image_transport')
 
 
 def program(name: str) -> dict[str, Any]:
-    """How to start a program of this package: the arguments for `launch_ros.actions.Node`.
+    """Return how to start a program of this package: arguments of `launch_ros.actions.Node`.
 
     An installed package is found by its name, as usual.  In a checkout without one, the Python
     that runs `launch` runs the program, too.
@@ -36,9 +36,9 @@ def program(name: str) -> dict[str, Any]:
 
 
 def parameters_from(given: Mapping[str, str]) -> dict[str, bool | str | list[str]]:
-    """The launch arguments that are parameters of the node and are not empty, as their values.
+    """Return the launch arguments that are parameters of the node and not empty, as values.
 
-    :raises ValueError: when one that is a truth value is none.
+    :raises ValueError: when one that must be true or false is neither.
     """
     parameters: dict[str, bool | str | list[str]] = {'use_sim_time': flag(given['use_sim_time'])}
     for name in _TEXTS:
@@ -52,7 +52,7 @@ def parameters_from(given: Mapping[str, str]) -> dict[str, bool | str | list[str
 
 
 def expressions_from(argument: str) -> list[str]:
-    """A launch argument, a YAML list or one expression as it is, to the parameter's value.
+    """Read a launch argument, a YAML list or one expression, as the parameter's value.
 
     ROS has no empty list of texts; a list with one empty text stands for it.
     """
@@ -61,7 +61,7 @@ def expressions_from(argument: str) -> list[str]:
 
 
 def flag(argument: str) -> bool:
-    """A launch argument as a truth value.
+    """Read a launch argument as a truth value.
 
     :raises ValueError: when it is neither true nor false.
     """

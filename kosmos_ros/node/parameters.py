@@ -1,4 +1,4 @@
-"""The node's parameters: one table, from which they are declared, checked, and documented."""
+"""The node's parameters: one table, by which they are declared, checked and documented."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from kosmos_ros.engine.directory.reference import LEVELS
+from kosmos_ros.engine.load import RUNNERS
 from kosmos_ros.limits import Limits
 
 Value = bool | int | float | str | Sequence[str]
@@ -16,15 +18,15 @@ Change = Literal['at any time', 'before configure', 'at start']
 
 _LIMITS = Limits()
 # ROS reads it as false, as YAML does, unless it is in quotes.
-_OFF = 'off'
+_OFF = LEVELS[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One parameter.
 
-    :param change: when it may be set: the engine and the subscriptions are made by `configure` and
-        `activate`, the executor's threads at the start.
+    :param change: when it may be set: `configure` loads the engine and `activate` subscribes; the
+        executor's threads are made at the start.
     """
 
     name: str
@@ -36,26 +38,26 @@ class Row:
     choices: tuple[str, ...] = ()
 
     @property
-    def shown(self) -> str:
-        """The choices for people; the fake engine is for tests."""
-        return ', '.join(choice for choice in self.choices if choice != 'fake')
+    def choices_text(self) -> str:
+        """The choices for people."""
+        return ', '.join(self.choices)
 
 
 TABLE = (
     Row(
         'engine', '', 'before configure',
-        'Engine directory; empty: the embedded tabletop engine.',
+        'Engine directory, or the NAME or NAME:ARGUMENT of an installed one; empty: the tabletop.',
     ),
     Row(
         'runner', 'auto', 'before configure',
         'What runs the engine; auto: the fastest here of '
         'tensorrt, torch on CUDA, onnxruntime, torch.',
-        choices=('auto', 'tensorrt', 'torch', 'onnxruntime', 'fake'),
+        choices=RUNNERS,
     ),
     Row(
         'self_check', 'quick', 'before configure',
         'Compare the engine with its stored reference answers when it is loaded.',
-        choices=(_OFF, 'quick', 'full'),
+        choices=LEVELS,
     ),
     Row(
         'build_plans', 'never', 'before configure',
@@ -78,11 +80,11 @@ TABLE = (
     ),
     Row(
         'expressions', [''], 'at any time',
-        'Standing expressions: looked for in new frames of every camera, results on ~/detections.',
+        'Standing expressions: looked for in new images of every camera, results on ~/detections.',
     ),
     Row(
         'rate', 5.0, 'at any time',
-        'Look for the standing expressions at most so many times per second and camera.',
+        'Look for the standing expressions at most this often per second and camera.',
         low=0.01, high=1000.0,
     ),
     Row(
@@ -91,7 +93,7 @@ TABLE = (
     ),
     Row(
         'max_image_age', 1.0, 'at any time',
-        'Seconds; calls that do not say otherwise refuse older frames.', low=0.001, high=86400.0,
+        'Seconds; calls that do not say otherwise refuse older images.', low=0.001, high=86400.0,
     ),
     Row(
         'timeout', 10.0, 'at any time',
@@ -105,7 +107,7 @@ TABLE = (
     ),
     Row(
         'max_asks', _LIMITS.max_asks, 'at start',
-        'Goals of the action ask that may be under way at once; one more is BUSY at once.',
+        'Goals of the action ask that may run at once; one more is BUSY at once.',
         low=1, high=64,
     ),
     Row(
@@ -119,7 +121,7 @@ TABLE = (
     ),
     Row(
         'conversation_age', 600.0, 'before configure',
-        'Seconds after which a conversation that nobody goes on with is forgotten.',
+        'Seconds after which an unused conversation is forgotten.',
         low=0.001, high=86400.0,
     ),
     Row(
@@ -127,14 +129,14 @@ TABLE = (
         'MiB of keys and values kept between turns; those of older turns are computed again.',
         low=0, high=100_000,
     ),
-    Row('autostart', True, 'at start', 'Configure and activate without being told to.'),
+    Row('autostart', True, 'at start', 'Configure and activate at the start.'),
 )  # fmt: skip
 _ROWS = {row.name: row for row in TABLE}
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The values of all parameters at one moment."""
+    """A snapshot of the values of all parameters; take one for each use."""
 
     engine: str
     runner: str
@@ -158,7 +160,7 @@ class Settings:
 
 
 def declare(node: Node) -> None:
-    """Declare all of them; callbacks for checks must have been added before.
+    """Declare all parameters; callbacks that check them must have been added before.
 
     :raises rclpy.exceptions.ParameterException: when a value from outside is refused.
     """
@@ -167,26 +169,27 @@ def declare(node: Node) -> None:
 
 
 def settings_from(values: Mapping[str, Value]) -> Settings:
-    """Values as they were declared to `Settings`."""
+    """Return declared values as `Settings`."""
     return Settings(
-        **{name: _meant(_ROWS[name], value) for name, value in values.items()}  # type: ignore[arg-type]
+        **{name: _value_of(_ROWS[name], value) for name, value in values.items()}  # type: ignore[arg-type]
     )
 
 
-def read(node: Node) -> Settings:
-    """The present values."""
-    return settings_from({row.name: node.get_parameter(row.name).value for row in TABLE})
+def read_settings(node: Node) -> Settings:
+    """Return a snapshot of the present values."""
+    present = node.get_parameters(list(_ROWS))
+    return settings_from({parameter.name: parameter.value for parameter in present})
 
 
 def texts(value: object) -> tuple[str, ...]:
-    """A list of texts without the empty ones; a single text is a list, too."""
+    """Return a list of texts without the empty ones; a single text is a list, too."""
     if isinstance(value, str):
         value = [value]
     return tuple(text for text in value or () if text)  # type: ignore[attr-defined]
 
 
 def refusal(parameter: Parameter, configured: bool) -> str:
-    """Why a value cannot be taken, in one sentence; empty when it can.
+    """Return why a value is refused, in one sentence; empty when it is not.
 
     Ranges are checked here again, as NaN passes the middleware's check.
     """
@@ -201,8 +204,8 @@ def refusal(parameter: Parameter, configured: bool) -> str:
         )
     if isinstance(row.default, list):
         return _refused_list(row, value)
-    if row.choices and _meant(row, value) not in row.choices:
-        return f'{row.name} must be one of {row.shown}.'
+    if row.choices and _value_of(row, value) not in row.choices:
+        return f'{row.name} must be one of {row.choices_text}.'
     if row.low is not None and row.high is not None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not (number and math.isfinite(value) and row.low <= value <= row.high):
@@ -210,7 +213,7 @@ def refusal(parameter: Parameter, configured: bool) -> str:
     return ''
 
 
-def _meant(row: Row, value: Value) -> Value:
+def _value_of(row: Row, value: Value) -> Value:
     if isinstance(row.default, list):
         return texts(value)
     return _OFF if value is False and _OFF in row.choices else value
@@ -237,7 +240,7 @@ def _descriptor(row: Row) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(
         name=row.name,
         description=f'{row.description} May be set {row.change}.',
-        additional_constraints=f'One of {row.shown}.' if row.choices else '',
+        additional_constraints=f'One of {row.choices_text}.' if row.choices else '',
         read_only=row.change == 'at start',
         # An empty list on the command line has no type of its own, and the word off comes as a
         # truth value; so the check is ours.
@@ -254,10 +257,10 @@ def _descriptor(row: Row) -> ParameterDescriptor:
 
 
 def markdown_table() -> str:
-    """The table for the README."""
+    """Return the table for the README."""
     lines = ['| Parameter | Default | Range | May be set | |', '|---|---|---|---|---|']
     for row in TABLE:
-        span = f'`{row.shown.replace(", ", "`, `")}`' if row.choices else ''
+        span = f'`{row.choices_text.replace(", ", "`, `")}`' if row.choices else ''
         if row.low is not None:
             span = f'{row.low:g} to {row.high:g}'
         cells = (f'`{row.name}`', f'`{_yaml(row.default)}`', span, row.change, row.description)

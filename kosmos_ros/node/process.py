@@ -1,4 +1,4 @@
-"""The process around the node: threads, signals, and an end without loose ones."""
+"""The process around the node: threads, signals, and an orderly end."""
 
 from collections.abc import Sequence
 import os
@@ -16,13 +16,12 @@ from rclpy.signals import SignalHandlerOptions
 from kosmos_ros.node.kosmos_node import KosmosNode
 from kosmos_ros.node.middleware.executor import ThreadPoolCallbackExecutor
 from kosmos_ros.node.middleware.replies import (
-    notice_dropped_answers,
-    send_action_answers_until_heard,
+    notice_dropped_replies,
+    send_action_replies_until_delivered,
 )
 
 # Besides one thread for each call and each goal that waits or is being answered: some for those
-# that are refused, images, parameters, transitions and diagnostics, so that none of these ever
-# waits.
+# that are refused, images, parameters, transitions and diagnostics, so that none of these waits.
 _SPARE_THREADS = 7
 # `ros2 launch` sends the next signal after five seconds.
 _END_S, _AT_THE_LATEST_S = 1.5, 4.5
@@ -30,17 +29,18 @@ RCLError = rclpy_implementation.RCLError
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the node until SIGINT or SIGTERM, or until it asks for its end; returns the exit
-    code.
+    """Run the node until SIGINT or SIGTERM, or until its plans are built if that is all it is for.
+
+    :return: the exit code.
     """
     end = _End()
-    notice_dropped_answers()
-    send_action_answers_until_heard(get_logger('kosmos').warning)
+    notice_dropped_replies()
+    send_action_replies_until_delivered(get_logger('kosmos').warning)
     # rclpy's own handlers would close the context at once, and no waiting call could be answered
     # any more.
     rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = KosmosNode(end.ask)
+        node = KosmosNode()
     except ParameterException as error:
         print(f'kosmos_node: {error}', file=sys.stderr)
         rclpy.try_shutdown()
@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
     spinning = threading.Thread(target=_spin, args=(executor, end), name='spin', daemon=True)
     spinning.start()
     # Beside the executor: services answer NOT_ACTIVE while an engine is being loaded.
-    starting = threading.Thread(target=node.start, name='start', daemon=True)
+    starting = threading.Thread(target=_start, args=(node, end), name='start', daemon=True)
     starting.start()
     end.wait()
     ended = node.close(_END_S)
@@ -69,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 class _End:
-    """The end of the process: asked for by a signal or by a thread, and come to in time.
+    """The end of the process: a signal or a thread asks for it, and it comes in bounded time.
 
     A signal may reach any thread of the middleware, which does not wake a main thread that waits
     for a lock; the file descriptor that Python writes each signal to does.
@@ -84,14 +84,14 @@ class _End:
             signal.signal(number, lambda *_: None)
 
     def wait(self) -> None:
-        """Until it is asked for; then it comes, if need be by force."""
+        """Wait until the end is asked for; from then on it comes, if need be by force."""
         self._wakes.recv(1)
         latest = threading.Timer(_AT_THE_LATEST_S, self.leave)
         latest.daemon = True
         latest.start()
 
     def ask(self, code: int) -> None:
-        """From any thread."""
+        """Ask for the end, with an exit code; any thread may call it."""
         self.code = code
         self._woken.send(b'.')
 
@@ -107,10 +107,18 @@ class _End:
         self.ask(1)
 
     def leave(self) -> None:
-        """Now, without waiting for any thread."""
+        """End the process now, without waiting for any thread."""
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(self.code)
+
+
+def _start(node: KosmosNode, end: _End) -> None:
+    only_plans = node.read_settings().build_plans == 'only'
+    node.start()
+    # Without autostart, somebody else configures the node.
+    if only_plans:
+        end.ask(0 if node.wait_until_configured() else 1)
 
 
 def _spin(executor: ThreadPoolCallbackExecutor, end: _End) -> None:

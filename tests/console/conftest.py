@@ -28,7 +28,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeEngine]:
 
     def use(*arguments: object, **names: object) -> FakeEngine:
         engine = FakeEngine(*arguments, **names)  # type: ignore[arg-type]
-        monkeypatch.setattr(engines, 'load_engine', lambda path, runner, limits: engine)
+        monkeypatch.setattr(engines, 'load_engine', lambda name, runner, limits: engine)
         return engine
 
     return use

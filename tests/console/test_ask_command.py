@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import json
+import os
 from pathlib import Path
 import signal
 import subprocess
@@ -246,11 +247,12 @@ def start(here: Path, *arguments: str, **speech: object) -> 'subprocess.Popen[st
     # Whoever runs the tests in the background ignores Ctrl-C, and so would all that they start.
     return subprocess.Popen(
         ['env', '--default-signal=INT', sys.executable, '-m', 'kosmos_ros', 'ask', *arguments]
-        + ['--runner', 'fake', '--engine', 'script.json', '--max-tokens', '2000'],
+        + ['--engine', 'fake:script.json', '--max-tokens', '2000'],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=here,
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))},
     )
 
 

@@ -67,14 +67,14 @@ def test_says_what_was_passed_over(command: Command, load: Load) -> None:
 
 def test_a_script_as_engine(command: Command, here: Path) -> None:
     (here / 'script.json').write_text(json.dumps({'name': 'scripted'}))
-    summary = command('refer', 'cup.png', 'the cup', '--runner', 'fake', '--engine', 'script.json')
+    summary = command('refer', 'cup.png', 'the cup', '--engine', 'fake:script.json')
     assert summary['engine'] == 'scripted'
 
 
 @pytest.mark.parametrize(
     ('arguments', 'reason'),
     [
-        (['none.png', 'the cup'], 'none.png cannot be read as a picture: No such file'),
+        (['none.png', 'the cup'], 'none.png cannot be read as a picture: there is no such file'),
         (['.', 'the cup'], 'Is a directory'),
         (['text.png', 'the cup'], 'text.png is no picture'),
         (['cut.png', 'the cup'], 'cut.png cannot be read as a picture'),
@@ -85,7 +85,8 @@ def test_a_script_as_engine(command: Command, here: Path) -> None:
         (['cup.png', 'the cup', '--out', 'cup.png'], 'choose another place'),
         (['cup.png', 'the cup', '--out', 'folder.png'], 'folder.png is a directory'),
         (['cup.png', 'the cup', '--engine', '/nowhere'], '/nowhere'),
-        (['cup.png', 'the cup', '--runner', 'fake'], 'script'),
+        (['cup.png', 'the cup', '--engine', 'fake:none.json'], 'no script'),
+        (['cup.png', 'the cup', '--engine', 'fake:none.json', '--runner', 'torch'], 'its own'),
     ],
 )
 def test_refuses(

@@ -74,12 +74,12 @@ class NodeProcess:
         command = [sys.executable, '-m', 'kosmos_ros.node.main', '--ros-args']
         if namespace:
             command += ['-r', f'__ns:={namespace}']
-        command += ['-p', f'engine:={path}', '-p', 'runner:=fake', *arguments]
+        command += ['-p', f'engine:=fake:{path}', *arguments]
         environment = child_environment() | {
             'ROS_DOMAIN_ID': str(domain),
             'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
             'ROS_LOG_DIR': str(folder),
-            'PYTHONPATH': str(ROOT),
+            'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tests' / 'plugins')]),
         }
         with self.log.open('wb') as log:
             self.process = subprocess.Popen(

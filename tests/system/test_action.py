@@ -9,7 +9,7 @@ from rclpy.action.server import GoalEvent, ServerGoalHandle
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from robot import Robot, wait_until
 
-from kosmos_ros.node.middleware.action_server import MendedActionServer
+from kosmos_ros.node.middleware.action_server import ReliableActionServer
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def server(robot, failures):
             handle.succeed()
         return Ask.Result(text=handle.request.text)
 
-    server = MendedActionServer(
+    server = ReliableActionServer(
         robot.node,
         Ask,
         'ask',

@@ -91,7 +91,9 @@ def test_a_wrong_engine_is_one_line_and_can_be_mended(start, tmp_path) -> None:
     assert robot.call(image=image).status == Status.NOT_ACTIVE
     assert not change(robot, Transition.TRANSITION_CONFIGURE)
     assert state(robot) == State.PRIMARY_STATE_UNCONFIGURED
-    assert set_parameter(robot, 'engine', string_value=str(tmp_path / 'script.json')).successful
+    assert set_parameter(
+        robot, 'engine', string_value=f'fake:{tmp_path / "script.json"}'
+    ).successful
     assert change(robot, Transition.TRANSITION_CONFIGURE)
     assert change(robot, Transition.TRANSITION_ACTIVATE)
     assert robot.call(image=image).status == Status.OK

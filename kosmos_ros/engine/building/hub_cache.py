@@ -124,7 +124,7 @@ class HubCache:
                 expected_size=file.size,
                 displayed_filename=file.name,
                 # Annotated as a class; it is called like one and nothing more.
-                tqdm_class=partial(_Progress, self._report, file),  # type: ignore[arg-type]
+                tqdm_class=partial(_DownloadProgress, self._report, file),  # type: ignore[arg-type]
             )
             target.flush()
             if _digest_of(path, file) != file.digest:
@@ -145,7 +145,7 @@ class HubCache:
             ) from None
 
 
-class _Progress:
+class _DownloadProgress:
     """What huggingface_hub knows as a bar of tqdm: says in lines how far a file is."""
 
     def __init__(
@@ -153,7 +153,7 @@ class _Progress:
     ) -> None:
         self._report, self._file, self._done = report, file, initial
 
-    def __enter__(self) -> '_Progress':
+    def __enter__(self) -> '_DownloadProgress':
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -54,7 +54,7 @@ def build_plan(request: PlanRequest, timing_cache: Path, report: Report) -> byte
     config.builder_optimization_level = request.optimization_level
     # Auxiliary streams would need scratch memory and events of their own in captured graphs.
     config.max_aux_streams = 0
-    progress = _Progress(request.name, report)
+    progress = _BuildProgress(request.name, report)
     config.progress_monitor = progress
     _use_timing_cache(config, timing_cache)
     for each in request.profiles:
@@ -96,7 +96,7 @@ def _allow_decomposition(network: trt.INetworkDefinition) -> None:
             layer.attention.decomposable = True
 
 
-class _Progress(trt.IProgressMonitor):
+class _BuildProgress(trt.IProgressMonitor):
     """Reports TensorRT's phases as lines of per cent."""
 
     def __init__(self, name: str, report: Report) -> None:

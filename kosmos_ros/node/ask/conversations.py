@@ -1,4 +1,4 @@
-"""Conversations: what was said so far, kept within bounds of number, age and memory.
+"""Conversations, kept within bounds of number, age and memory.
 
 Knows nothing of ROS.
 """
@@ -16,59 +16,60 @@ from kosmos_ros.errors import Busy, NoConversation
 from kosmos_ros.model.expressions import quoted
 
 P = TypeVar('P')
-# Names of conversations that have gone, kept to tell 'not any more' from 'never'.
-_GONE_KEPT = 1000
+# Names of dropped conversations, kept to tell 'not any more' from 'never'.
+_DROPPED_KEPT = 1000
 
 
 @dataclass(slots=True)
 class _Conversation(Generic[P]):
     transcript: Transcript
-    picture: P | None
+    image: P | None
     used_s: float
     busy: bool = False
 
 
-class Turn(Generic[P]):
-    """One question and its answer; whoever takes a turn must end it, by `keep` or `leave`."""
+class ConversationTurn(Generic[P]):
+    """One question and its answer; a turn must be ended, by `commit` or `roll_back`."""
 
     def __init__(
         self,
         conversations: 'Conversations[P]',
         name: str,
-        past: Transcript | None,
-        picture: P | None,
+        history: Transcript | None,
+        image: P | None,
     ) -> None:
         self._conversations = conversations
         self._name = name
-        self._exists = past is not None
-        self.past = past
-        self.picture = picture
+        self._exists = history is not None
+        self.history = history
+        self.image = image
 
     @property
     def conversation_id(self) -> str:
-        """With what to go on; empty as long as there is nothing to go on with."""
+        """The name by which to go on; empty while there is nothing to go on with."""
         return self._name if self._exists else ''
 
-    def keep(self, transcript: Transcript, picture: P | None) -> None:
-        """The conversation goes on from here.
+    def commit(self, transcript: Transcript, image: P | None) -> None:
+        """Store the conversation with this turn.
 
-        :param picture: the last image of the conversation.
+        :param image: the last image of the conversation.
         """
-        self._conversations.store(self._name, transcript, picture)
+        self._conversations.store(self._name, transcript, image)
         self._exists = True
 
-    def leave(self, begun: bool) -> None:
-        """The conversation stays as it was.
+    def roll_back(self, begun: bool) -> None:
+        """Leave the conversation as it was.
 
-        :param begun: whether the engine was given its past, which it may have changed.
+        :param begun: whether the engine was given its history, whose keys and values it may have
+            changed.
         """
-        if self.past is not None:
-            past = self.past.without_kv_cache() if begun else self.past
-            self._conversations.store(self._name, past, self.picture)
+        if self.history is not None:
+            history = self.history.without_kv_cache() if begun else self.history
+            self._conversations.store(self._name, history, self.image)
 
 
 class Conversations(Generic[P]):
-    """Every thread may use it.  `P` is what is remembered of a conversation's last image.
+    """Every thread may use it.  `P` is what is kept of a conversation's last image.
 
     :param most: how many are kept; the least recently used go first.
     :param age_s: after so long without a turn they go.
@@ -91,9 +92,9 @@ class Conversations(Generic[P]):
         self._lock = threading.Lock()
         # Least recently used first.
         self._kept: OrderedDict[str, _Conversation[P]] = OrderedDict()
-        self._gone: OrderedDict[str, str] = OrderedDict()
+        self._dropped: OrderedDict[str, str] = OrderedDict()
 
-    def turn(self, conversation_id: str) -> Turn[P]:
+    def turn(self, conversation_id: str) -> ConversationTurn[P]:
         """Take a turn.
 
         :param conversation_id: empty: begin a conversation.
@@ -101,9 +102,9 @@ class Conversations(Generic[P]):
         :raises Busy: when another turn of it is under way.
         """
         if not conversation_id:
-            return Turn(self, secrets.token_hex(8), None, None)
+            return ConversationTurn(self, secrets.token_hex(8), None, None)
         with self._lock:
-            self._tidy()
+            self._drop_old()
             kept = self._kept.get(conversation_id)
             if kept is None:
                 raise NoConversation(self._why_none(conversation_id))
@@ -113,20 +114,20 @@ class Conversations(Generic[P]):
                     'wait for its answer.'
                 )
             kept.busy = True
-            return Turn(self, conversation_id, kept.transcript, kept.picture)
+            return ConversationTurn(self, conversation_id, kept.transcript, kept.image)
 
-    def store(self, name: str, transcript: Transcript, picture: P | None) -> None:
-        """What a turn has ended with."""
+    def store(self, name: str, transcript: Transcript, image: P | None) -> None:
+        """Store what a turn has ended with."""
         with self._lock:
-            self._kept[name] = _Conversation(transcript, picture, self._clock())
+            self._kept[name] = _Conversation(transcript, image, self._clock())
             self._kept.move_to_end(name)
-            self._tidy()
+            self._drop_old()
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """How many conversations there are."""
         with self._lock:
-            self._tidy()
+            self._drop_old()
             return len(self._kept)
 
     @property
@@ -135,13 +136,13 @@ class Conversations(Generic[P]):
         with self._lock:
             return sum(kept.transcript.nbytes for kept in self._kept.values())
 
-    def _tidy(self) -> None:
+    def _drop_old(self) -> None:
         now_s = self._clock()
         idle = [name for name, kept in self._kept.items() if not kept.busy]
         for name in idle:
             if now_s - self._kept[name].used_s > self._age_s:
                 self._drop(name, f'it was not used for {self._age_s:g} s (conversation_age)')
-            # The newest one stays: somebody has just been told its name.
+            # The newest one stays: a client has just been given its name.
             elif len(self._kept) > self._most and name != idle[-1]:
                 self._drop(name, f'only {self._most} are kept (max_conversations)')
         nbytes = sum(kept.transcript.nbytes for kept in self._kept.values())
@@ -152,12 +153,12 @@ class Conversations(Generic[P]):
 
     def _drop(self, name: str, why: str) -> None:
         del self._kept[name]
-        self._gone[name] = why
-        if len(self._gone) > _GONE_KEPT:
-            self._gone.popitem(last=False)
+        self._dropped[name] = why
+        if len(self._dropped) > _DROPPED_KEPT:
+            self._dropped.popitem(last=False)
 
     def _why_none(self, name: str) -> str:
-        why = self._gone.get(name)
+        why = self._dropped.get(name)
         if why is None:
             return (
                 f'There is no conversation {quoted(name)}; leave conversation_id empty to begin '

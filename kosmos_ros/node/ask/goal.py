@@ -1,4 +1,4 @@
-"""A goal of the action, read and checked, as far as it can be before its images are looked at."""
+"""A goal of the action, checked as far as that is possible before its images are decoded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from kosmos_ros.node.refer.query import seconds_from
 
 # Width and height of an image; None: not known yet.
 Size = tuple[int, int] | None
-_EVERYTHING = Box(0.0, 0.0, 1.0, 1.0)
+_WHOLE_IMAGE = Box(0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Goal:
-    """What is asked for, in pixels of images of which nobody knows the size yet.
+class AskGoal:
+    """What is asked for, in pixels of images whose size is not known yet.
 
     :param regions: corners x0, y0, x1, y1 and phrase.
     :param examples: text and regions, each about one of `example_images`.
@@ -46,14 +46,14 @@ class Goal:
 
     @property
     def needs_camera(self) -> bool:
-        """Whether to look at the newest frame of a camera."""
+        """Whether the newest image of a camera is part of the question."""
         return not self.images and bool(self.camera or self.task not in TEXT_TASKS)
 
-    def question(self, size: Size, example_sizes: Sequence[Size]) -> Ask:
-        """The question to an engine.
+    def ask(self, size: Size, example_sizes: Sequence[Size]) -> Ask:
+        """Return the question to an engine.
 
-        :param size: of the image that its regions are about; as long as it is not known, they are
-            all of it, which is enough to check everything else.
+        :param size: of the image that its regions are in; while it is not known, they are all of
+            it, which is enough to check everything else.
         """
         return Ask(
             task=self.task,
@@ -72,19 +72,19 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class PixelRegion:
-    """A part of an image in its pixels, and the words that mean it."""
+    """A box in pixels of an image, and the words that refer to it."""
 
     corners_px: tuple[float, float, float, float]
     phrase: str
 
     def within(self, size: Size) -> Region:
-        """The same as shares of an image of this size."""
-        box = _EVERYTHING if size is None else Box.from_pixels(self.corners_px, *size)
+        """Return the region as fractions of an image of this size."""
+        box = _WHOLE_IMAGE if size is None else Box.from_pixels(self.corners_px, *size)
         return Region(box, self.phrase)
 
 
-def goal_from(request: AskAction.Goal, settings: Settings, limits: Limits) -> Goal:
-    """Check what the engine does not: its `check_ask` looks at texts and counts.
+def ask_goal_from(request: AskAction.Goal, settings: Settings, limits: Limits) -> AskGoal:
+    """Check what the engine does not: its `check_ask` checks texts and counts.
 
     :raises BadExpression: when a field cannot be used.
     """
@@ -109,7 +109,7 @@ def goal_from(request: AskAction.Goal, settings: Settings, limits: Limits) -> Go
             f'timeout is {timeout_s:g} s; at most {limits.max_ask_timeout_s:g} s are allowed.'
         )
     examples: Sequence[ExampleMsg] = request.examples
-    return Goal(
+    return AskGoal(
         task=task,
         text=request.text,
         phrases=tuple(request.phrases),

@@ -1,4 +1,4 @@
-"""What the node knows of a camera's image, before and after it has been looked into."""
+"""What the node knows of a camera's image, before and after it is decoded."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from std_msgs.msg import Header
 
 from kosmos_ros.engine.base import Image
 
-# A clock that has gone on by this much more or less than the monotonic one was set anew.
+# A clock that has gone on by this much more or less than the monotonic one was set.
 _JUMP_S = 0.5
 
 
@@ -21,71 +21,72 @@ class Instant:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shot:
-    """A message as it came from a camera or in a request; nobody has looked into it yet."""
+class StampedImage:
+    """A message as it came from a camera or in a request, not decoded yet."""
 
     message: ImageMsg | CompressedImage
     received: Instant
 
     def age_s(self, now: Instant, simulated_time: bool = False) -> float:
-        """How old the picture is: by its stamp, as long as stamp and clock can be believed.
+        """Return how old the image is: by its stamp, as long as stamp and clock can be believed.
 
-        A stamp of zero or from the future says nothing, and after a jump of the clock the
-        difference to it says nothing either; then the time since the arrival counts.
+        A stamp of zero or from the future says nothing, and neither does the difference to a clock
+        that was set since the arrival; then the time since the arrival counts.
 
         :param simulated_time: whether the node's clock may stand still or run at another speed.
         """
         stamp = self.message.header.stamp
         stamp_ns = int(stamp.sec * 1_000_000_000 + stamp.nanosec)
-        here_s = now.monotonic_s - self.received.monotonic_s
+        since_arrival_s = now.monotonic_s - self.received.monotonic_s
         by_stamp_s = (now.ros_ns - stamp_ns) / 1e9
         if stamp_ns == 0 or by_stamp_s < 0:
-            return here_s
-        jump_s = (now.ros_ns - self.received.ros_ns) / 1e9 - here_s
+            return since_arrival_s
+        jump_s = (now.ros_ns - self.received.ros_ns) / 1e9 - since_arrival_s
         if simulated_time or abs(jump_s) < _JUMP_S:
             return by_stamp_s
-        return max(by_stamp_s - jump_s, here_s)
+        return max(by_stamp_s - jump_s, since_arrival_s)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Frame:
-    """A picture that can be relied on.
+class DecodedImage:
+    """An image whose message was checked.
 
-    :param image: RGB, uint8[height, width, 3].
-    :param header: of the message it came in.
+    :param pixels: RGB, uint8[height, width, 3].
+    :param header: of its message.
     """
 
-    image: Image
+    pixels: Image
     header: Header
 
     @property
     def width(self) -> int:
         """Pixels across."""
-        return int(self.image.shape[1])
+        return int(self.pixels.shape[1])
 
     @property
     def height(self) -> int:
         """Pixels down."""
-        return int(self.image.shape[0])
+        return int(self.pixels.shape[0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scene:
-    """What is remembered of a picture whose pixels have gone: what boxes about it need.
+class ImageReference:
+    """What is kept of an image whose pixels are released: what boxes in it need.
 
-    :param shot: its message without data.
+    :param stamped: its message without data.
     """
 
-    shot: Shot
+    stamped: StampedImage
     width: int
     height: int
 
     @classmethod
-    def of(cls, shot: Shot, frame: Frame) -> 'Scene':
-        """The memory of a picture."""
-        return cls(Shot(ImageMsg(header=frame.header), shot.received), frame.width, frame.height)
+    def of(cls, stamped: StampedImage, image: DecodedImage) -> 'ImageReference':
+        """Return the reference to an image."""
+        without_data = StampedImage(ImageMsg(header=image.header), stamped.received)
+        return cls(without_data, image.width, image.height)
 
     @property
     def header(self) -> Header:
-        """The picture's."""
-        return self.shot.message.header
+        """The image's header."""
+        return self.stamped.message.header

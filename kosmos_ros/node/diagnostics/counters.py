@@ -1,4 +1,4 @@
-"""What has happened so far, for the diagnostics."""
+"""Counts of answers and failures, and latest durations, for the diagnostics."""
 
 from collections import Counter, deque
 import threading
@@ -20,7 +20,7 @@ class Counters:
         self._last_failure = ''
 
     def count(self, status: Status, message: str, total_ms: float) -> None:
-        """A call has been answered."""
+        """Count an answer to a call."""
         with self._lock:
             self._answers[status] += 1
             if status in (Status.OK, Status.NO_MATCH):
@@ -28,13 +28,13 @@ class Counters:
             self._judge(status, message)
 
     def count_ask(self, status: Status, message: str) -> None:
-        """A goal of the action has its result."""
+        """Count the result of a goal."""
         with self._lock:
             self._asks[status] += 1
             self._judge(status, message)
 
     def fail(self, message: str) -> None:
-        """Something has failed for which nobody waited."""
+        """Count a failure of work that no caller waited for."""
         with self._lock:
             self._fail(message)
 
@@ -73,7 +73,9 @@ class Counters:
             return self._last_failure
 
     def total_ms(self, share: float) -> float:
-        """The duration that this share of the latest answers did not exceed; 0 without any."""
+        """Return the duration that this fraction of the latest answers did not exceed; 0 without
+        any.
+        """
         with self._lock:
             ordered = sorted(self._totals_ms)
         if not ordered:

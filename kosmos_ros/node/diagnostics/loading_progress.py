@@ -1,19 +1,19 @@
-"""What an engine tells while it is being loaded, for whoever waits for it."""
+"""How far the loading of an engine has come, for answers, diagnostics and the log."""
 
 from collections.abc import Callable
 import time
 
-from kosmos_ros.node.conversion.messages import one_line
+from kosmos_ros.node.conversion.text import one_line
 
 _LOG_EVERY_S = 5.0
 
 
-class Progress:
-    """The latest line, for answers and diagnostics, and a log that it does not flood.
+class LoadingProgress:
+    """Keeps the latest line, and logs some.
 
     A line is 'stage: how far'.
 
-    :param log: is given the first line of each stage, and another one of it every 5 s at most.
+    :param log: is given the first line of each stage, and another one of it at most every 5 s.
     :param clock: seconds, monotonic.
     """
 
@@ -44,5 +44,5 @@ class Progress:
             self._log(line)
 
     def end(self) -> None:
-        """Hear nothing more: an engine that was abandoned while it was being loaded goes on."""
+        """Take no more lines: an engine that was abandoned while it was being loaded goes on."""
         self._ended = True

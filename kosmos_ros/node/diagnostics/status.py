@@ -1,6 +1,6 @@
 """/diagnostics: what an operator should know, once a second.
 
-Without diagnostic_updater, which is not everywhere where rclpy is.
+Without diagnostic_updater, for which there is no wheel.
 """
 
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from kosmos_ros.errors import Status
 from kosmos_ros.node.camera import Camera
-from kosmos_ros.node.conversion.messages import one_line
+from kosmos_ros.node.conversion.text import one_line
 from kosmos_ros.node.diagnostics.counters import Counters
-from kosmos_ros.node.engine.engine_worker import EngineRoom
+from kosmos_ros.node.engine.engine_worker import EngineWorker
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 # A camera that is silent for so many times the allowed age is lost, not late.
@@ -25,21 +25,21 @@ def diagnostics_from(
     node: str,
     why_not_active: str,
     progress: str,
-    room: EngineRoom | None,
+    engine_worker: EngineWorker | None,
     cameras: Iterable[Camera],
     max_image_age_s: float,
     counters: Counters,
 ) -> DiagnosticArray:
-    """One status each for the engine, the calls, the goals, and every camera; the stamp is left to
-    set.
+    """Return one status each for the engine, the calls, the goals, and every camera; the caller
+    sets the stamp.
 
     :param progress: the latest line of an engine that is being loaded; empty at other times.
     """
-    name = room.engine.name if room is not None and not why_not_active else ''
+    name = engine_worker.engine.name if engine_worker is not None and not why_not_active else ''
     statuses = [
-        _engine(why_not_active, progress, room, counters),
-        _calls(room, counters),
-        _asks(room, counters),
+        _engine(why_not_active, progress, engine_worker, counters),
+        _calls(engine_worker, counters),
+        _asks(engine_worker, counters),
     ]
     if not why_not_active:
         statuses += [_camera(camera, max_image_age_s) for camera in cameras]
@@ -50,17 +50,17 @@ def diagnostics_from(
 
 
 def _engine(
-    why_not_active: str, progress: str, room: EngineRoom | None, counters: Counters
+    why_not_active: str, progress: str, engine_worker: EngineWorker | None, counters: Counters
 ) -> DiagnosticStatus:
-    if room is None:
+    if engine_worker is None:
         values: dict[str, object] = {'progress': progress} if progress else {}
         return _status('engine', WARN, f'not active: {why_not_active}', values)
-    remarks = [one_line(remark) for remark in room.engine.remarks]
-    values = {'engine': room.engine.name}
+    remarks = [one_line(remark) for remark in engine_worker.remarks]
+    values = {'engine': engine_worker.engine.name}
     values |= {f'remark_{number}': remark for number, remark in enumerate(remarks, 1)}
     if why_not_active:
         return _status('engine', WARN, f'not active: {why_not_active}', values)
-    busy_s, failures = room.worker.running_s, counters.failures_in_a_row
+    busy_s, failures = engine_worker.worker.running_s, counters.failures_in_a_row
     values |= {
         'busy_s': f'{busy_s:.1f}',
         'failures_in_a_row': failures,
@@ -72,7 +72,7 @@ def _engine(
         return _status('engine', ERROR, f'{failures} failures in a row', values)
     if failures:
         return _status('engine', WARN, 'the last answer failed', values)
-    # It answers, but not as whoever chose this machine expects: slower, as a rule.
+    # It answers, but slower than this machine could, as a rule.
     if remarks:
         return _status('engine', WARN, f'active, but {"; ".join(remarks)}', values)
     return _status('engine', OK, 'active', values)
@@ -98,21 +98,21 @@ def _camera(camera: Camera, max_image_age_s: float) -> DiagnosticStatus:
     return _status(name, OK, f'{rate_hz:.1f} Hz', values)
 
 
-def _calls(room: EngineRoom | None, counters: Counters) -> DiagnosticStatus:
+def _calls(engine_worker: EngineWorker | None, counters: Counters) -> DiagnosticStatus:
     answers = counters.answers
     values: dict[str, object] = {status.name: answers.get(status, 0) for status in Status}
-    values['waiting'] = room.worker.waiting if room else 0
+    values['waiting'] = engine_worker.worker.waiting_calls if engine_worker else 0
     for percent in (50, 95, 99):
         values[f'total_ms_p{percent}'] = f'{counters.total_ms(percent / 100):.1f}'
     return _status('calls', OK, f'{sum(answers.values())} answered', values)
 
 
-def _asks(room: EngineRoom | None, counters: Counters) -> DiagnosticStatus:
+def _asks(engine_worker: EngineWorker | None, counters: Counters) -> DiagnosticStatus:
     asks = counters.asks
     values: dict[str, object] = {status.name: asks.get(status, 0) for status in Status}
-    values['under_way'] = room.worker.under_way if room else 0
-    values['conversations'] = room.conversations.count if room else 0
-    kept_bytes = room.conversations.nbytes if room else 0
+    values['under_way'] = engine_worker.worker.unfinished_jobs if engine_worker else 0
+    values['conversations'] = engine_worker.conversations.count if engine_worker else 0
+    kept_bytes = engine_worker.conversations.nbytes if engine_worker else 0
     values['conversations_mib'] = f'{kept_bytes / 2**20:.1f}'
     return _status('asks', OK, f'{sum(asks.values())} answered', values)
 

@@ -1,42 +1,41 @@
-"""Long work in steps, between which others have their turn.
+"""Long work in steps, between which other work has its turn.
 
 Knows nothing of ROS or of engines.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Generator
 import threading
 import time
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from kosmos_ros.errors import EngineError
 
 T = TypeVar('T')
-T_co = TypeVar('T_co', covariant=True)
 
 
-class Steps(Protocol[T_co]):
-    """Long work that others may interrupt between two steps."""
+class StepwiseJob(ABC, Generic[T]):
+    """Any thread may look at it, wait for its end, or cancel it; only the worker runs it.
 
-    def __next__(self) -> T_co:
-        """Do the next step and tell what it has come to; StopIteration after the last one."""
-
-    def close(self) -> None:
-        """Called once, however it ends, also when it was never begun."""
-
-
-class Course(Generic[T]):
-    """Long work on its way: any thread may look at it, wait for its end, or cancel it.
-
-    :param steps: are called by the worker only.
+    A subclass does its work in `run`, and what must happen at the end in `finish`.
     """
 
-    def __init__(self, steps: Steps[T]) -> None:
-        self.steps = steps
+    def __init__(self) -> None:
         self.arrived_s = time.monotonic()
-        self.started_s: float | None = None
-        self.leaving = False
+        self._started_s: float | None = None
+        self._steps = self.run()
         self._latest: T | None = None
+        self._is_ending = False
+        self._has_failed = False
         self._error: Exception | None = None
         self._over = threading.Event()
+
+    @abstractmethod
+    def run(self) -> Generator[T, None, None]:
+        """Do the work: each ``yield`` ends a step and tells what it has come to."""
+
+    def finish(self) -> None:
+        """Do what must be done at the end; called once, also when `run` was never begun."""
 
     @property
     def latest(self) -> T | None:
@@ -45,51 +44,74 @@ class Course(Generic[T]):
 
     @property
     def error(self) -> Exception | None:
-        """What it failed with, or was dismissed with."""
+        """What it failed with, or was rejected with."""
         return self._error
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a step has raised."""
+        return self._has_failed
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether no further step will be begun."""
+        return self._is_ending
 
     @property
     def queue_s(self) -> float:
         """How long it had to wait for its first step, so far."""
-        return (self.started_s or time.monotonic()) - self.arrived_s
+        return (self._started_s or time.monotonic()) - self.arrived_s
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for the end; returns whether it has come."""
+        """Wait for the end; return whether it has come."""
         return self._over.wait(timeout_s)
 
     def cancel(self) -> None:
         """Begin no further step; the end comes when the present one is done."""
-        self.leaving = True
+        self._is_ending = True
 
     def advance(self) -> BaseException | None:
-        """One step, or the end; only for the worker."""
-        self.started_s = self.started_s or time.monotonic()
+        """Take one step, unless it is ending; return what the step raised.  For the worker."""
+        self._started_s = self._started_s or time.monotonic()
+        if self._is_ending:
+            return None
+        try:
+            self._latest = next(self._steps)
+        except StopIteration:
+            self._is_ending = True
+        # The border of the worker's thread: the waiting thread gets it, and the worker lives on.
+        except BaseException as error:
+            self._is_ending = self._has_failed = True
+            return error
+        return None
+
+    def close(self) -> BaseException | None:
+        """Call `finish` and end `run`; return what they raised.  For the worker."""
         failure: BaseException | None = None
-        if not self.leaving:
+        for end in (self.finish, self._steps.close):
             try:
-                self._latest = next(self.steps)
-            except StopIteration:
-                self.leaving = True
-            # The border of the thread: whoever waits gets it, and the thread lives on.
+                end()
             except BaseException as error:
-                failure, self.leaving = error, True
+                failure = failure or error
         return failure
 
     def end(self, error: BaseException | None = None) -> bool:
-        """It is over; only for the worker, which lets nobody else in meanwhile.
+        """Wake who waits for the end.  For the worker, which lets no other thread in meanwhile.
 
         :return: whether that is news, as the first end counts.
         """
-        self.leaving = True
+        self._is_ending = True
         if self._over.is_set():
             return False
         if error is not None and not isinstance(error, Exception):
-            error = as_ours(error)
+            error = as_engine_error(error)
         self._error = error
         self._over.set()
         return True
 
 
-def as_ours(error: BaseException) -> EngineError:
-    """What the worker survives and whoever waits should not have to: SystemExit, for example."""
+def as_engine_error(error: BaseException) -> EngineError:
+    """Return what a waiting thread gets for an exception that it should not survive, such as
+    SystemExit.
+    """
     return EngineError(f'The engine ended with {error!r}.')

@@ -1,8 +1,8 @@
-"""rclpy's action server, with its traps closed.
+"""rclpy's action server without its faults.
 
-In short, what rclpy does otherwise: a goal that is cancelled between its acceptance and its
-execution is never executed, and its client waits for ever; what a handler raises ends the
-executor; and nobody is told when the last result has been handed to the middleware.
+With rclpy's own, a goal that is cancelled between its acceptance and its execution is never
+executed, and its client waits without end; what a handler raises ends the executor; and no method
+tells when the last result has been handed to the middleware.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
-from kosmos_ros.node.middleware.callbacks import Log
+from kosmos_ros.node.middleware.callbacks import LogFailure
 from kosmos_ros.node.middleware.qos import CALLS
 
 # Clients ask for the result when their goal is accepted; those that died never do.
@@ -24,11 +24,11 @@ _KEEP_RESULTS_S = 10
 RCLError = rclpy_implementation.RCLError
 
 
-class MendedActionServer(ActionServer):  # type: ignore[misc]
+class ReliableActionServer(ActionServer):  # type: ignore[misc]
     """Accepts every goal and every cancellation.
 
-    :param execute: gives the result of a goal, whose thread it blocks; it must not raise.
-    :param cancelled: told of a cancellation before the goal's state says so; must not raise.
+    :param execute: returns the result of a goal, whose thread it blocks; it must not raise.
+    :param cancelled: called at a cancellation, before the goal's state changes; must not raise.
     :param log: where failures of rclpy itself go.
     """
 
@@ -39,7 +39,7 @@ class MendedActionServer(ActionServer):  # type: ignore[misc]
         name: str,
         execute: Callable[[ServerGoalHandle], object],
         cancelled: Callable[[ServerGoalHandle], Any],
-        log: Log,
+        log: LogFailure,
     ) -> None:
         # Before rclpy's part: goals may come as soon as it is there.
         self._log = log
@@ -60,8 +60,9 @@ class MendedActionServer(ActionServer):  # type: ignore[misc]
         )
 
     def wait_until_idle(self, timeout_s: float) -> bool:
-        """Wait until all results have been handed to the middleware, as far as anybody waits for
-        them.
+        """Wait until all results have been handed to the middleware.
+
+        :return: whether they have.
         """
         deadline = time.monotonic() + timeout_s
         with self._idle:
@@ -73,7 +74,7 @@ class MendedActionServer(ActionServer):  # type: ignore[misc]
         return sent.wait(deadline - time.monotonic())
 
     async def execute(self, taken_data: Mapping[str, object]) -> None:
-        """One request of each kind, none of which suffers from another one's failure."""
+        """Take one request of each kind, so that none suffers from another one's failure."""
         for kind, data in taken_data.items():
             try:
                 await super().execute({kind: data})

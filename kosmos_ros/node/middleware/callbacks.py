@@ -7,15 +7,15 @@ from typing import ParamSpec, Protocol
 P = ParamSpec('P')
 
 
-class Log(Protocol):
-    """Where failures go that nobody waits for."""
+class LogFailure(Protocol):
+    """Logs failures that no caller waits for."""
 
     def __call__(self, what: str, error: BaseException) -> None:
-        """Write one down."""
+        """Log one failure."""
 
 
-def never_raises(log: Log, callback: Callable[P, None]) -> Callable[P, None]:
-    """The callback, but whatever it raises is logged.
+def never_raises(log: LogFailure, callback: Callable[P, None]) -> Callable[P, None]:
+    """Return the callback, but let whatever it raises be logged.
 
     An exception that leaves a callback ends the executor's spin, and with it every other callback
     of the process: one odd message would stop the node.

@@ -1,8 +1,8 @@
-"""Answers that arrive, also while the processes are still finding each other.
+"""Replies that arrive, also while the processes are still discovering each other.
 
-A service may hear a request before it has found the place where its caller waits for the answer.
-The middleware then waits 0.1 s, drops the answer and only warns, and the caller waits for ever.
-DDS repeats its announcements every three seconds, so the answer is sent again until then.
+A service may receive a request before it has discovered the reader of its client.  The middleware
+then waits 0.1 s, drops the reply and only warns, and the client waits without end.  DDS repeats
+its announcements every three seconds, so the reply is sent again until then.
 """
 
 from collections.abc import Callable
@@ -14,42 +14,43 @@ import warnings
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.service import Service
 
-_FOUND_WITHIN_S = 4.0
+_DISCOVERED_WITHIN_S = 4.0
 _DROPPED = 'failed to send response'
 _this_thread = threading.local()
 
 
-def send_until_heard(service: Service, report: Callable[[str], None]) -> None:
-    """Make a service send an answer again that the middleware has dropped.
+def send_until_delivered(service: Service, report: Callable[[str], None]) -> None:
+    """Let a service send a reply again that the middleware has dropped.
 
-    It blocks the thread that sends, in the middleware, and only while the caller is not found.
+    It blocks the thread that sends, and only while the client is not discovered.
 
-    :param report: told when a caller was not found at all.
+    :param report: is given a line when a client was not discovered at all.
     """
     send = service.send_response
-    service.send_response = lambda response, header: _insist(
+    service.send_response = lambda response, header: _send_again(
         partial(send, response, header), report
     )
 
 
-def send_action_answers_until_heard(
+def send_action_replies_until_delivered(
     report: Callable[[str], None], kind: type = rclpy_implementation.ActionServer
 ) -> None:
-    """The same for the three services of every action.
+    """Do the same for the three services of every action.
 
-    For the whole process, once, at its start.  An action's answers are sent under a lock that the
-    executor needs, too, so only the first try is made there, and the others in a thread of their
-    own.  Nothing is raised either: rclpy would forget a goal whose acceptance could not be sent.
+    This changes rclpy's class for the whole process, once, at its start: an instance of it takes
+    no attributes.  An action's replies are sent under a lock that the executor needs, too, so only
+    the first attempt is made there, and the others in a thread of their own.  Nothing is raised
+    either: rclpy would forget a goal whose acceptance could not be sent.
     """
     for name in ('send_goal_response', 'send_cancel_response', 'send_result_response'):
-        setattr(kind, name, _patient(getattr(kind, name), report))
+        setattr(kind, name, _sending_again(getattr(kind, name), report))
 
 
-def notice_dropped_answers() -> None:
-    """Let `send_until_heard` see the warning by which rclpy tells of a dropped answer.
+def notice_dropped_replies() -> None:
+    """Let `send_until_delivered` notice the warning that rclpy gives for a dropped reply.
 
-    For the whole process, once, at its start: Python's own ways to catch warnings are not made
-    for several threads.
+    This replaces `warnings.showwarning` for the whole process, once, at its start: Python's own
+    ways to catch warnings do not work with several threads.
     """
     show = warnings.showwarning
 
@@ -65,31 +66,33 @@ def notice_dropped_answers() -> None:
     warnings.filterwarnings('always', _DROPPED, RuntimeWarning)
 
 
-def _patient(
+def _sending_again(
     send: Callable[[object, object, object], None], report: Callable[[str], None]
 ) -> Callable[[object, object, object], None]:
     def send_response(handle: object, header: object, response: object) -> None:
         once = partial(send, handle, header, response)
         try:
             if not _is_sent(once):
-                threading.Thread(target=insist, args=(once,), name='replies', daemon=True).start()
+                threading.Thread(
+                    target=send_again, args=(once,), name='replies', daemon=True
+                ).start()
         except rclpy_implementation.RCLError as error:
-            report(f'an answer could not be sent: {error}')
+            report(f'a reply could not be sent: {error}')
 
-    def insist(once: Callable[[], None]) -> None:
+    def send_again(once: Callable[[], None]) -> None:
         try:
-            _insist(once, report)
+            _send_again(once, report)
         except rclpy_implementation.RCLError as error:
-            report(f'an answer could not be sent: {error}')
+            report(f'a reply could not be sent: {error}')
 
     return send_response
 
 
-def _insist(send: Callable[[], None], report: Callable[[str], None]) -> None:
-    deadline = time.monotonic() + _FOUND_WITHIN_S
+def _send_again(send: Callable[[], None], report: Callable[[str], None]) -> None:
+    deadline = time.monotonic() + _DISCOVERED_WITHIN_S
     while not _is_sent(send):
         if time.monotonic() > deadline:
-            report('an answer could not be delivered: its caller was not found, or is gone')
+            report('a reply could not be delivered: its client was not discovered, or is gone')
             return
 
 

@@ -10,7 +10,7 @@ from kosmos_ros.node.middleware.qos import CALLS, DEFAULT_CALL_DEPTH
 _UNREAD_S = 0.1
 
 
-class StormWarning:
+class ReplyStormWarning:
     """Counts replies, and warns once.  Every thread may use it.
 
     The middleware gives every client the replies to all clients, and keeps the newest ten for it.
@@ -27,7 +27,7 @@ class StormWarning:
         self._has_warned = False
 
     def on_reply(self, now_s: float) -> None:
-        """A reply is about to be sent, at this moment of a monotonic clock."""
+        """Count a reply that is about to be sent, at this moment of a monotonic clock."""
         with self._lock:
             self._times_s.append(now_s)
             is_full = len(self._times_s) == self._times_s.maxlen

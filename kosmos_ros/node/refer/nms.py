@@ -1,30 +1,30 @@
-"""Several answers to one question, each about another thing."""
+"""Non-maximum suppression: several answers to one expression are about different objects."""
 
 from collections.abc import Iterable
 
 from kosmos_ros.engine.base import ScoredBox
 
-# Boxes that share more than this are about the same thing.
-SAME_THING_IOU = 0.5
+# Boxes that overlap by more than this show the same object.
+NMS_IOU = 0.5
 
 
-def wanted_top_k(max_results: int) -> int:
-    """How many boxes to ask an engine for, so that about `max_results` different ones are there.
+def candidates_for(max_results: int) -> int:
+    """Return how many boxes to ask an engine for, so that about `max_results` remain.
 
-    The most probable boxes are mostly one and the same, a grid cell to the left or to the right.
+    Most of the best boxes show one object, a grid cell to the left or to the right.
     """
     return 1 if max_results == 1 else max(32, 4 * max_results)
 
 
-def distinct(located: Iterable[ScoredBox], max_results: int) -> list[ScoredBox]:
-    """The best boxes, none of which overlaps a better one by more than half.
+def suppress(boxes: Iterable[ScoredBox], max_results: int) -> list[ScoredBox]:
+    """Return the best boxes, none of which overlaps a better one by more than half.
 
-    :param located: best first.
+    :param boxes: best first.
     """
     kept: list[ScoredBox] = []
-    for one in located:
+    for one in boxes:
         if len(kept) == max_results:
             break
-        if all(one.box_in_image.iou(better.box_in_image) <= SAME_THING_IOU for better in kept):
+        if all(one.box_in_image.iou(better.box_in_image) <= NMS_IOU for better in kept):
             kept.append(one)
     return kept

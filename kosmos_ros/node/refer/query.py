@@ -1,4 +1,4 @@
-"""A request, read and checked: whoever has a `Question` need not look at its numbers again."""
+"""A request of the service, read and checked: its numbers need not be checked again."""
 
 from dataclasses import dataclass
 import math
@@ -14,8 +14,8 @@ from kosmos_ros.node.parameters import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked for; `image` is None when a camera is to be looked at ('' is the first)."""
+class ReferQuery:
+    """What is asked for; `image` is None when a camera's image is meant ('' is the first one)."""
 
     expression: str
     camera: str
@@ -26,7 +26,7 @@ class Question:
     timeout_s: float
 
 
-def question_from(request: Refer.Request, settings: Settings, limits: Limits) -> Question:
+def refer_query_from(request: Refer.Request, settings: Settings, limits: Limits) -> ReferQuery:
     """Check a request; zeros become the node's defaults.
 
     :raises BadExpression: when a field cannot be used.
@@ -46,7 +46,7 @@ def question_from(request: Refer.Request, settings: Settings, limits: Limits) ->
             f'timeout is {timeout_s:g} s; at most {limits.max_timeout_s:g} s are allowed.'
         )
     image = request.image
-    return Question(
+    return ReferQuery(
         expression=expression,
         camera=request.camera,
         image=image if image.data or image.width or image.height else None,
@@ -60,7 +60,7 @@ def question_from(request: Refer.Request, settings: Settings, limits: Limits) ->
 
 
 def seconds_from(duration: Duration, name: str, default: float) -> float:
-    """A duration of a request; zero becomes the default.
+    """Return a duration of a request in seconds; zero becomes the default.
 
     :raises BadExpression: when it is negative.
     """

@@ -18,7 +18,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from kosmos_ros.node.conversion.messages import image_message
+from kosmos_ros.node.conversion.images import image_message
 from kosmos_ros.tabletop.demo.scenes import DEFAULT_SEED, view_for
 from kosmos_ros.tabletop.world.pinhole import Intrinsics
 from kosmos_ros.tabletop.world.render import add_sensor_noise

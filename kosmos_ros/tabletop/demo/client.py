@@ -21,7 +21,7 @@ from kosmos_ros.engine.base import Answer, PhraseGrounding, ScoredBox
 from kosmos_ros.errors import KosmosError, Status
 from kosmos_ros.limits import Limits
 from kosmos_ros.model.boxes import Box
-from kosmos_ros.node.conversion.messages import frame_from_msg
+from kosmos_ros.node.conversion.images import decode_raw_image
 from kosmos_ros.node.middleware.qos import CALLS
 from kosmos_ros.tabletop.demo.scenes import AskQuestion, ReferQuestion
 from kosmos_ros.tabletop.world.pinhole import CAMERA
@@ -150,7 +150,7 @@ class DemoClient:
         while self._newest is None:
             rclpy.spin_once(self._node, timeout_sec=0.2)
             self._check(deadline, 'no image came from the camera')
-        return frame_from_msg(self._newest, Limits()).image
+        return decode_raw_image(self._newest, Limits()).pixels
 
     def _store_image(self, message: Image) -> None:
         self._newest = message

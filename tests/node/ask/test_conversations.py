@@ -31,25 +31,25 @@ def transcript(*ids: int, nbytes: int = 0) -> Transcript:
 
 def begin(kept: Conversations[str], *ids: int, nbytes: int = 0) -> str:
     turn = kept.turn('')
-    turn.keep(transcript(*ids, nbytes=nbytes), 'a picture')
+    turn.commit(transcript(*ids, nbytes=nbytes), 'a picture')
     return turn.conversation_id
 
 
 def ids_of(kept: Conversations[str], name: str) -> tuple[int, ...]:
     turn = kept.turn(name)
-    assert turn.past is not None
-    turn.leave(begun=False)
-    return turn.past.ids
+    assert turn.history is not None
+    turn.roll_back(begun=False)
+    return turn.history.ids
 
 
 def test_goes_on_where_it_was(kept) -> None:
     name = begin(kept, 1)
     assert len(name) == 16
     turn = kept.turn(name)
-    assert (turn.past.ids, turn.picture, turn.conversation_id) == ((1,), 'a picture', name)
-    turn.keep(transcript(1, 2), 'another')
+    assert (turn.history.ids, turn.image, turn.conversation_id) == ((1,), 'a picture', name)
+    turn.commit(transcript(1, 2), 'another')
     turn = kept.turn(name)
-    assert (turn.past.ids, turn.picture) == ((1, 2), 'another')
+    assert (turn.history.ids, turn.image) == ((1, 2), 'another')
 
 
 def test_names_cannot_be_guessed(kept) -> None:
@@ -62,23 +62,23 @@ def test_one_turn_at_a_time(kept) -> None:
     for _ in range(2):
         with pytest.raises(Busy, match='wait'):
             kept.turn(name)
-    turn.leave(begun=False)
+    turn.roll_back(begun=False)
     assert ids_of(kept, name) == (1,)
 
 
 def test_a_turn_that_came_to_nothing_leaves_it_as_it_was(kept) -> None:
     turn = kept.turn('')
     assert turn.conversation_id == ''
-    turn.leave(begun=True)
+    turn.roll_back(begun=True)
     assert (turn.conversation_id, kept.count) == ('', 0)
     name = begin(kept, 1, nbytes=10)
-    kept.turn(name).leave(begun=False)
+    kept.turn(name).roll_back(begun=False)
     turn = kept.turn(name)
-    assert turn.past.nbytes == 10
+    assert turn.history.nbytes == 10
     # The engine may have changed what it was given.
-    turn.leave(begun=True)
+    turn.roll_back(begun=True)
     turn = kept.turn(name)
-    assert (turn.past.ids, turn.past.past, turn.past.nbytes) == ((1,), None, 0)
+    assert (turn.history.ids, turn.history.kv_cache, turn.history.nbytes) == ((1,), None, 0)
 
 
 def test_the_least_recently_used_go_first(kept) -> None:
@@ -99,7 +99,7 @@ def test_a_conversation_in_its_turn_does_not_go(kept, clock) -> None:
     assert kept.count == 4
     assert ids_of(kept, newest) == (9,)
     for turn in turns:
-        turn.leave(begun=False)
+        turn.roll_back(begun=False)
     assert kept.count == 3
     assert ids_of(kept, names[2]) == (2,)
 
@@ -126,12 +126,12 @@ def test_memory_goes_from_the_oldest(kept) -> None:
     names = [begin(kept, number, nbytes=400) for number in range(3)]
     assert (kept.count, kept.nbytes) == (3, 800)
     turns = [kept.turn(name) for name in names]
-    assert [turn.past.past is None for turn in turns] == [True, False, False]
-    assert [turn.past.ids for turn in turns] == [(0,), (1,), (2,)]
+    assert [turn.history.kv_cache is None for turn in turns] == [True, False, False]
+    assert [turn.history.ids for turn in turns] == [(0,), (1,), (2,)]
     # What is in use cannot be given back.
-    turns[0].keep(transcript(0, 1, nbytes=900), None)
+    turns[0].commit(transcript(0, 1, nbytes=900), None)
     assert kept.nbytes == 800
-    turns[1].keep(transcript(1, 1, nbytes=400), None)
+    turns[1].commit(transcript(1, 1, nbytes=400), None)
     assert kept.nbytes == 800
 
 

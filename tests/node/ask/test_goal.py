@@ -14,15 +14,15 @@ from kosmos_ros.limits import Limits
 from kosmos_ros.model import tasks as asking
 from kosmos_ros.model.boxes import Box
 from kosmos_ros.model.tasks import Ask, Task
-from kosmos_ros.node.ask.goal import Goal, goal_from
+from kosmos_ros.node.ask.goal import AskGoal, ask_goal_from
 from kosmos_ros.node.parameters import TABLE, settings_from
 
 SETTINGS = settings_from({row.name: row.default for row in TABLE})
 LIMITS = Limits()
 
 
-def read(**fields: object) -> Goal:
-    return goal_from(Action.Goal(**fields), SETTINGS, LIMITS)
+def read(**fields: object) -> AskGoal:
+    return ask_goal_from(Action.Goal(**fields), SETTINGS, LIMITS)
 
 
 def region(
@@ -38,7 +38,7 @@ def test_zeros_are_defaults() -> None:
     assert (goal.task, goal.beams, goal.max_tokens) == (Task.CAPTION, 1, 0)
     assert goal.timeout_s == SETTINGS.ask_timeout == 60.0
     assert goal.max_image_age_s == SETTINGS.max_image_age
-    assert goal.question(None, []) == Ask(Task.CAPTION, images=1)
+    assert goal.ask(None, []) == Ask(Task.CAPTION, images=1)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_zeros_are_defaults() -> None:
 def test_which_images(fields: dict[str, object], images: int, needs_camera: bool) -> None:
     goal = read(**fields)
     assert goal.needs_camera == needs_camera
-    assert goal.question(None, [None] * len(goal.examples)).images == images
+    assert goal.ask(None, [None] * len(goal.examples)).images == images
 
 
 def test_regions_are_shares_once_sizes_are_known() -> None:
@@ -72,8 +72,8 @@ def test_regions_are_shares_once_sizes_are_known() -> None:
         beams=3,
     )
     everything = asking.Region(Box(0, 0, 1, 1), 'this')
-    assert goal.question(None, [None]).regions == (everything,)
-    ask = goal.question((100, 80), [(40, 20)])
+    assert goal.ask(None, [None]).regions == (everything,)
+    ask = goal.ask((100, 80), [(40, 20)])
     assert ask.regions == (asking.Region(Box(0.25, 0.25, 0.75, 0.75), 'this'),)
     assert ask.examples == (asking.Example('a mug', (asking.Region(Box(0, 0, 0.5, 0.5), 'mug'),)),)
     assert (ask.phrases, ask.max_tokens, ask.beams) == (('a', 'b'), 7, 3)

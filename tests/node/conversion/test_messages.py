@@ -17,17 +17,15 @@ from kosmos_ros.engine.base import ScoredBox
 from kosmos_ros.errors import BadImage, EngineError
 from kosmos_ros.limits import Limits
 from kosmos_ros.model.boxes import Box
-from kosmos_ros.node.conversion.messages import (
-    Finding,
-    check_located,
-    detections_from,
-    frame_from,
-    frame_from_compressed,
-    frame_from_msg,
+from kosmos_ros.node.conversion.detections import Detection, check_boxes, detections_message
+from kosmos_ros.node.conversion.images import (
+    decode_compressed_image,
+    decode_image,
+    decode_raw_image,
     image_message,
-    one_line,
 )
-from kosmos_ros.node.conversion.stamped_image import Frame
+from kosmos_ros.node.conversion.stamped_image import DecodedImage
+from kosmos_ros.node.conversion.text import one_line
 
 LIMITS = Limits()
 RGB = np.random.default_rng(5).integers(0, 256, (6, 8, 3), np.uint8)
@@ -54,28 +52,28 @@ def with_alpha(rgb: np.ndarray) -> np.ndarray:
     ],
 )
 def test_usual_encodings(encoding: str, array: np.ndarray) -> None:
-    frame = frame_from_msg(message(array, encoding), LIMITS)
-    assert np.array_equal(frame.image, RGB)
-    assert frame.image.flags.c_contiguous
-    assert frame.header.frame_id == 'eye'
-    assert (frame.width, frame.height) == (8, 6)
+    image = decode_raw_image(message(array, encoding), LIMITS)
+    assert np.array_equal(image.pixels, RGB)
+    assert image.pixels.flags.c_contiguous
+    assert image.header.frame_id == 'eye'
+    assert (image.width, image.height) == (8, 6)
 
 
 def test_mono8() -> None:
-    frame = frame_from_msg(message(RGB[:, :, 0], 'mono8'), LIMITS)
-    assert np.array_equal(frame.image, np.repeat(RGB[:, :, :1], 3, axis=2))
+    image = decode_raw_image(message(RGB[:, :, 0], 'mono8'), LIMITS)
+    assert np.array_equal(image.pixels, np.repeat(RGB[:, :, :1], 3, axis=2))
 
 
 def test_padded_rows_and_spare_bytes() -> None:
     padded = np.zeros((6, 30), np.uint8)
     padded[:, :24] = RGB.reshape(6, 24)
     data = padded.tobytes() + b'spare'
-    frame = frame_from_msg(message(step=30, data=data), LIMITS)
-    assert np.array_equal(frame.image, RGB)
+    image = decode_raw_image(message(step=30, data=data), LIMITS)
+    assert np.array_equal(image.pixels, RGB)
 
 
 def test_byte_order_means_nothing_for_bytes() -> None:
-    assert np.array_equal(frame_from_msg(message(is_bigendian=1), LIMITS).image, RGB)
+    assert np.array_equal(decode_raw_image(message(is_bigendian=1), LIMITS).pixels, RGB)
 
 
 @pytest.mark.parametrize(
@@ -96,12 +94,12 @@ def test_byte_order_means_nothing_for_bytes() -> None:
 )
 def test_lies(changed: dict[str, object], word: str) -> None:
     with pytest.raises(BadImage, match=word):
-        frame_from_msg(message(**changed), LIMITS)
+        decode_raw_image(message(**changed), LIMITS)
 
 
 def test_other_encodings_name_the_cure() -> None:
     with pytest.raises(BadImage, match=r"'bayer_rggb8' needs cv_bridge.*rgb8, bgr8"):
-        frame_from_msg(message(encoding='bayer_rggb8'), LIMITS)
+        decode_raw_image(message(encoding='bayer_rggb8'), LIMITS)
 
 
 def test_cv_bridge_is_used_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,14 +113,14 @@ def test_cv_bridge_is_used_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType('cv_bridge')
     module.CvBridge = CvBridge  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, 'cv_bridge', module)
-    frame = frame_from_msg(message(encoding='bayer_rggb8'), LIMITS)
-    assert np.array_equal(frame.image, RGB)
+    image = decode_raw_image(message(encoding='bayer_rggb8'), LIMITS)
+    assert np.array_equal(image.pixels, RGB)
     with pytest.raises(BadImage, match='too small'):
-        frame_from_msg(message(encoding='yuv422'), LIMITS)
+        decode_raw_image(message(encoding='yuv422'), LIMITS)
     with pytest.raises(BadImage, match='does not make RGB'):
-        frame_from_msg(message(encoding='bayer_rggb8', height=5), LIMITS)
+        decode_raw_image(message(encoding='bayer_rggb8', height=5), LIMITS)
     with pytest.raises(BadImage, match='fit together'):
-        frame_from_msg(message(encoding='bayer_rggb8', data=b''), LIMITS)
+        decode_raw_image(message(encoding='bayer_rggb8', data=b''), LIMITS)
 
 
 UINT32 = st.one_of(st.integers(0, 40), st.integers(0, 2**32 - 1))
@@ -140,11 +138,11 @@ def test_only_bad_image_comes_out(
     fields = {'width': width, 'height': height, 'step': step, 'is_bigendian': big}
     odd = Image(encoding=encoding, data=data, **fields)
     try:
-        frame = frame_from_msg(odd, Limits(max_pixels=10_000))
+        image = decode_raw_image(odd, Limits(max_pixels=10_000))
     except BadImage:
         return
-    assert frame.image.shape == (height, width, 3)
-    assert frame.image.dtype == np.uint8
+    assert image.pixels.shape == (height, width, 3)
+    assert image.pixels.dtype == np.uint8
 
 
 def compressed(picture: Pillow.Image, kind: str = 'PNG', **options: object) -> CompressedImage:
@@ -156,43 +154,43 @@ def compressed(picture: Pillow.Image, kind: str = 'PNG', **options: object) -> C
 @pytest.mark.parametrize('mode', ['RGB', 'RGBA', 'L', 'LA', 'P', '1'])
 def test_png_modes(mode: str) -> None:
     picture = Pillow.fromarray(RGB).convert(mode)
-    frame = frame_from_compressed(compressed(picture), LIMITS)
-    assert np.array_equal(frame.image, np.asarray(picture.convert('RGB')))
+    image = decode_compressed_image(compressed(picture), LIMITS)
+    assert np.array_equal(image.pixels, np.asarray(picture.convert('RGB')))
 
 
 @pytest.mark.parametrize('mode', ['RGB', 'L', 'CMYK'])
 def test_jpeg_modes(mode: str) -> None:
     picture = Pillow.new(mode, (32, 16), 'red' if mode != 'L' else 120)
-    frame = frame_from_compressed(compressed(picture, 'JPEG', quality=95), LIMITS)
-    assert frame.image.shape == (16, 32, 3)
+    image = decode_compressed_image(compressed(picture, 'JPEG', quality=95), LIMITS)
+    assert image.pixels.shape == (16, 32, 3)
     expected = np.asarray(picture.convert('RGB')).astype(int)
-    assert np.abs(frame.image.astype(int) - expected).max() < 12
+    assert np.abs(image.pixels.astype(int) - expected).max() < 12
 
 
 def test_sixteen_bits_are_scaled_not_cut() -> None:
     grey = np.arange(48, dtype=np.uint16).reshape(6, 8) * 1300
-    frame = frame_from_compressed(compressed(Pillow.fromarray(grey)), LIMITS)
-    assert np.array_equal(frame.image[:, :, 0], (grey >> 8).astype(np.uint8))
+    image = decode_compressed_image(compressed(Pillow.fromarray(grey)), LIMITS)
+    assert np.array_equal(image.pixels[:, :, 0], (grey >> 8).astype(np.uint8))
 
 
 def test_orientation_tags_are_ignored() -> None:
     exif = Pillow.Exif()
     exif[0x0112] = 6
     picture = Pillow.new('RGB', (32, 16))
-    frame = frame_from_compressed(compressed(picture, 'JPEG', exif=exif), LIMITS)
-    assert (frame.width, frame.height) == (32, 16)
+    image = decode_compressed_image(compressed(picture, 'JPEG', exif=exif), LIMITS)
+    assert (image.width, image.height) == (32, 16)
 
 
 def test_a_large_picture_is_refused_before_it_is_decoded() -> None:
     bomb = compressed(Pillow.new('1', (8_000, 8_000)))
     with pytest.raises(BadImage, match='64 megapixels'):
-        frame_from(bomb, LIMITS)
+        decode_image(bomb, LIMITS)
 
 
 @pytest.mark.parametrize('kind', ['GIF', 'BMP', 'TIFF', 'WEBP'])
 def test_other_formats_are_refused(kind: str) -> None:
-    with pytest.raises(BadImage, match='neither JPEG nor PNG'):
-        frame_from(compressed(Pillow.fromarray(RGB), kind), LIMITS)
+    with pytest.raises(BadImage, match='is no picture; use one of JPEG, PNG'):
+        decode_image(compressed(Pillow.fromarray(RGB), kind), LIMITS)
 
 
 @settings(max_examples=400, deadline=None)
@@ -205,26 +203,26 @@ def test_damaged_files(data: st.DataObject, kind: str) -> None:
     for place, value in damage.items():
         whole[place] = value
     try:
-        frame = frame_from(CompressedImage(data=bytes(whole[:cut])), Limits(max_pixels=100_000))
+        image = decode_image(CompressedImage(data=bytes(whole[:cut])), Limits(max_pixels=100_000))
     except BadImage:
         return
-    assert frame.image.ndim == 3
+    assert image.pixels.ndim == 3
 
 
 def test_photos(shared_data) -> None:
     for path in sorted(shared_data.glob('*.[jp][pn]g')):
         with Pillow.open(path) as photo:
             expected = np.asarray(photo.convert('RGB'))
-        frame = frame_from(CompressedImage(data=path.read_bytes()), LIMITS)
-        assert np.array_equal(frame.image, expected)
+        image = decode_image(CompressedImage(data=path.read_bytes()), LIMITS)
+        assert np.array_equal(image.pixels, expected)
 
 
-FRAME = Frame(np.zeros((100, 200, 3), np.uint8), Header(frame_id='eye'))
+FRAME = DecodedImage(np.zeros((100, 200, 3), np.uint8), Header(frame_id='eye'))
 
 
 def test_detections_are_in_the_image_s_pixels() -> None:
     located = ScoredBox(Box(0.1, 0.2, 0.5, 1.0), 0.75)
-    array = detections_from([Finding('the cup', located)], FRAME)
+    array = detections_message([Detection('the cup', located)], FRAME)
     assert array.header.frame_id == 'eye'
     (detection,) = array.detections
     assert detection.header == array.header
@@ -246,10 +244,10 @@ NUMBERS = st.one_of(
 def test_no_senseless_number_is_published(rows: list[tuple[float, ...]]) -> None:
     located = [ScoredBox(Box(*row[:4]), row[4]) for row in rows]
     try:
-        inside = check_located(located)
+        inside = check_boxes(located)
     except EngineError:
         return
-    array = detections_from([Finding('x', one) for one in inside], FRAME)
+    array = detections_message([Detection('x', one) for one in inside], FRAME)
     for detection in array.detections:
         box, centre = detection.bbox, detection.bbox.center.position
         assert 0 < box.size_x <= 200

@@ -5,16 +5,16 @@ import pytest
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from kosmos_ros.node.conversion.stamped_image import Instant, Shot
+from kosmos_ros.node.conversion.stamped_image import Instant, StampedImage
 
 HOUR = 3600.0
 STAMP = 1_700_000_000
 
 
-def shot(stamp_s: float, received: Instant) -> Shot:
+def shot(stamp_s: float, received: Instant) -> StampedImage:
     whole = int(stamp_s)
     stamp = Time(sec=whole, nanosec=round((stamp_s - whole) * 1e9))
-    return Shot(Image(header=Header(stamp=stamp)), received)
+    return StampedImage(Image(header=Header(stamp=stamp)), received)
 
 
 def instant(ros_s: float, monotonic_s: float) -> Instant:

@@ -1,6 +1,6 @@
 """Progress of loading: always the latest line, never a flood of log lines."""
 
-from kosmos_ros.node.diagnostics.loading_progress import Progress
+from kosmos_ros.node.diagnostics.loading_progress import LoadingProgress
 
 
 class Clock:
@@ -16,7 +16,7 @@ class Clock:
 def test_logs_each_stage_and_else_every_five_seconds() -> None:
     logged: list[str] = []
     clock = Clock()
-    progress = Progress(logged.append, clock)
+    progress = LoadingProgress(logged.append, clock)
     assert progress.line == ''
     for percent in range(100):
         progress.report(f'building decoder.plan: {percent} %')
@@ -32,7 +32,7 @@ def test_logs_each_stage_and_else_every_five_seconds() -> None:
 def test_says_nothing_twice_and_nothing_empty() -> None:
     logged: list[str] = []
     clock = Clock()
-    progress = Progress(logged.append, clock)
+    progress = LoadingProgress(logged.append, clock)
     for line in ('reading weights', '', 'reading weights'):
         progress.report(line)
         clock.now_s += 10
@@ -41,14 +41,14 @@ def test_says_nothing_twice_and_nothing_empty() -> None:
 
 
 def test_a_line_is_one_line() -> None:
-    progress = Progress([].append)
+    progress = LoadingProgress([].append)
     progress.report('building: [TRT]\n5 %')
     assert progress.line == 'building: [TRT]\\x0a5 %'
 
 
 def test_an_abandoned_load_is_not_heard() -> None:
     logged: list[str] = []
-    progress = Progress(logged.append)
+    progress = LoadingProgress(logged.append)
     progress.report('building: 1 %')
     progress.end()
     progress.report('checking: prefill')

@@ -14,7 +14,7 @@ def test_gives_the_value_and_the_wait(worker, people) -> None:
     first = people.submit(worker.call, gate, 10)
     assert gate.begun.wait(10)
     second = people.submit(worker.call, lambda: 7, 10)
-    until(lambda: worker.waiting == 1)
+    until(lambda: worker.waiting_calls == 1)
     begin = time.monotonic()
     until(lambda: time.monotonic() > begin + 0.01)
     gate.let.set()
@@ -28,7 +28,7 @@ def test_is_busy_at_once_and_exactly_when_full(worker, people) -> None:
     running = people.submit(worker.call, gate, 10)
     assert gate.begun.wait(10)
     waiting = [people.submit(worker.call, lambda: None, 10) for _ in range(2)]
-    until(lambda: worker.waiting == 2)
+    until(lambda: worker.waiting_calls == 2)
     for _ in range(3):
         with pytest.raises(Busy, match='max_waiting'):
             worker.call(lambda: None, 10)
@@ -46,7 +46,7 @@ def test_what_nobody_waits_for_any_more_is_not_begun(worker, people) -> None:
     assert gate.begun.wait(10)
     with pytest.raises(TimedOut, match='other calls'):
         worker.call(lambda: begun.append(1), 0.01)
-    assert worker.waiting == 0
+    assert worker.waiting_calls == 0
     gate.let.set()
     running.result(10)
     worker.call(lambda: None, 10)
@@ -76,7 +76,7 @@ def test_passes_failures_on(worker, failures) -> None:
     with pytest.raises(EngineError, match='SystemExit'):
         worker.call(leave, 10)
     assert worker.call(lambda: 1, 10).value == 1
-    worker.offer('a', fail)
+    worker.run_in_background('a', fail)
     until(lambda: failures)
     assert isinstance(failures[0], ZeroDivisionError)
     assert worker.call(lambda: 1, 10).value == 1
@@ -100,10 +100,10 @@ def test_calls_come_before_background_work(worker, people) -> None:
     running = people.submit(worker.call, gate, 10)
     assert gate.begun.wait(10)
     for name in ('old', 'new'):
-        worker.offer('a camera', lambda name=name: log.append(name))
-    worker.offer('another camera', lambda: log.append('other'))
+        worker.run_in_background('a camera', lambda name=name: log.append(name))
+    worker.run_in_background('another camera', lambda: log.append('other'))
     call = people.submit(worker.call, lambda: log.append('call'), 10)
-    until(lambda: worker.waiting == 1)
+    until(lambda: worker.waiting_calls == 1)
     gate.let.set()
     running.result(10)
     call.result(10)
@@ -113,10 +113,10 @@ def test_calls_come_before_background_work(worker, people) -> None:
 
 def test_background_work_takes_no_places(worker, people) -> None:
     gate = Gate()
-    worker.offer('a', gate)
+    worker.run_in_background('a', gate)
     assert gate.begun.wait(10)
     calls = [people.submit(worker.call, lambda: 1, 10) for _ in range(3)]
-    until(lambda: worker.waiting == 3)
+    until(lambda: worker.waiting_calls == 3)
     with pytest.raises(Busy):
         worker.call(lambda: 1, 10)
     gate.let.set()
@@ -128,14 +128,14 @@ def test_stop_answers_everybody(people) -> None:
     calls = [people.submit(worker.call, gate, 60)]
     assert gate.begun.wait(10)
     calls += [people.submit(worker.call, lambda: 1, 60) for _ in range(4)]
-    until(lambda: worker.waiting == 4)
+    until(lambda: worker.waiting_calls == 4)
     assert not worker.stop(ShuttingDown('bye'), 0.01, last=lambda: last.append(1))
     for call in calls:
         with pytest.raises(ShuttingDown, match='bye'):
             call.result(10)
     with pytest.raises(ShuttingDown):
         worker.call(lambda: 1, 1)
-    worker.offer('a', lambda: last.append('never'))
+    worker.run_in_background('a', lambda: last.append('never'))
     gate.let.set()
     assert worker.join(10)
     assert last == [1]
@@ -144,15 +144,15 @@ def test_stop_answers_everybody(people) -> None:
 def test_dismiss_leaves_the_worker_usable(worker, people) -> None:
     gate = Gate()
     calls = [people.submit(worker.call, gate, 60) for _ in range(3)]
-    until(lambda: worker.waiting == 2)
-    worker.dismiss(NotActive('resting'))
+    until(lambda: worker.waiting_calls == 2)
+    worker.reject_all(NotActive('resting'))
     for call in calls:
         with pytest.raises(NotActive, match='resting'):
             call.result(10)
     gate.let.set()
     assert worker.call(lambda: 5, 10).value == 5
     until(lambda: worker.running_s == 0)
-    assert worker.waiting == 0
+    assert worker.waiting_calls == 0
 
 
 def test_storm_keeps_its_books(worker, people) -> None:

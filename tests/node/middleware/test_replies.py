@@ -32,13 +32,13 @@ class Dropping:
 @pytest.fixture(autouse=True)
 def noticing() -> Iterator[None]:
     with warnings.catch_warnings():
-        replies.notice_dropped_answers()
+        replies.notice_dropped_replies()
         yield
 
 
 def deliver(service: Dropping) -> list[str]:
     reports: list[str] = []
-    replies.send_until_heard(service, reports.append)
+    replies.send_until_delivered(service, reports.append)
     service.send_response('answer', 'header')
     return reports
 
@@ -59,7 +59,7 @@ def test_an_answer_that_arrives_is_sent_once() -> None:
 
 
 def test_a_caller_that_is_not_found_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replies, '_FOUND_WITHIN_S', 0.05)
+    monkeypatch.setattr(replies, '_DISCOVERED_WITHIN_S', 0.05)
     (report,) = deliver(Dropping(10**9))
     assert 'could not be delivered' in report
 
@@ -83,7 +83,7 @@ def test_other_warnings_are_shown() -> None:
     warnings.simplefilter('always')
     shown: list[str] = []
     warnings.showwarning = lambda message, *_, **__: shown.append(str(message))
-    replies.notice_dropped_answers()
+    replies.notice_dropped_replies()
     warnings.warn('something else', UserWarning, stacklevel=1)
     assert shown == ['something else']
 
@@ -119,7 +119,7 @@ NAMES = ['send_goal_response', 'send_cancel_response', 'send_result_response']
 def test_a_dropped_answer_of_an_action_is_sent_again(name: str, error: Exception | None) -> None:
     reports: list[str] = []
     kind = dropping_kind(3, error)
-    replies.send_action_answers_until_heard(reports.append, kind)
+    replies.send_action_replies_until_delivered(reports.append, kind)
     getattr(kind(), name)('header', 'answer')
     wait_for_threads()
     assert kind.tried == [('answer', 'header')] * 4
@@ -128,12 +128,12 @@ def test_a_dropped_answer_of_an_action_is_sent_again(name: str, error: Exception
 
 def test_an_action_that_cannot_answer_does_not_raise(monkeypatch: pytest.MonkeyPatch) -> None:
     """rclpy would forget the goal, and its result would never come."""
-    monkeypatch.setattr(replies, '_FOUND_WITHIN_S', 0.05)
+    monkeypatch.setattr(replies, '_DISCOVERED_WITHIN_S', 0.05)
     reports: list[str] = []
     lost = dropping_kind(10**9)
     broken = dropping_kind(1, rclpy_implementation.RCLError('out of memory'))
     for kind in (lost, broken):
-        replies.send_action_answers_until_heard(reports.append, kind)
+        replies.send_action_replies_until_delivered(reports.append, kind)
         kind().send_goal_response('header', 'answer')
         wait_for_threads()
     assert ['could not be delivered' in reports[0], 'out of memory' in reports[1]] == [True, True]

@@ -1,11 +1,11 @@
 """The first storm of replies is told, once."""
 
-from kosmos_ros.node.middleware.reply_storm import StormWarning
+from kosmos_ros.node.middleware.reply_storm import ReplyStormWarning
 
 
 def warnings_after(times_s: list[float]) -> list[str]:
     told: list[str] = []
-    storm = StormWarning(told.append)
+    storm = ReplyStormWarning(told.append)
     for time_s in times_s:
         storm.on_reply(time_s)
     return told

@@ -10,18 +10,18 @@ from sensor_msgs.msg import Image
 from kosmos_ros.errors import BadExpression
 from kosmos_ros.limits import Limits
 from kosmos_ros.node.parameters import TABLE, settings_from
-from kosmos_ros.node.refer.query import Question, question_from
+from kosmos_ros.node.refer.query import ReferQuery, refer_query_from
 
 SETTINGS = settings_from({row.name: row.default for row in TABLE})
 LIMITS = Limits()
 
 
-def read(expression: str = 'the ball', **fields: object) -> Question:
-    return question_from(Refer.Request(expression=expression, **fields), SETTINGS, LIMITS)
+def read(expression: str = 'the ball', **fields: object) -> ReferQuery:
+    return refer_query_from(Refer.Request(expression=expression, **fields), SETTINGS, LIMITS)
 
 
 def test_zeros_are_defaults() -> None:
-    assert read('  the \t ball ') == Question(
+    assert read('  the \t ball ') == ReferQuery(
         expression='the ball',
         camera='',
         image=None,
