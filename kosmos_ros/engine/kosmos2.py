@@ -1,17 +1,26 @@
 """A Kosmos-2 on a runner: the engine that this package is about."""
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 from kosmos_ros.engine.answering.arguments import (
     check_ask_types,
     check_images,
-    check_locate,
+    check_locate_types,
     with_images,
 )
 from kosmos_ros.engine.answering.generate import AnswerGenerator
 from kosmos_ros.engine.answering.locate import BoxLocator
 from kosmos_ros.engine.answering.prefill import EncodedImage, ImagePrefix
-from kosmos_ros.engine.base import Draft, Engine, ImageContext, ImageSource, ScoredBox, Transcript
+from kosmos_ros.engine.base import (
+    Draft,
+    Engine,
+    Finish,
+    ImageContext,
+    ImageSource,
+    ScoredBox,
+    Transcript,
+)
 from kosmos_ros.engine.runners.runner import Runner
 from kosmos_ros.errors import BadExpression, EngineError
 from kosmos_ros.limits import Limits
@@ -55,7 +64,7 @@ class Kosmos2Engine(Engine):
     def encode_image(self, image: ImageSource) -> ImageContext:
         """See `Engine.encode_image`."""
         self._check_open()
-        return ImageContext(self._prefix.encode(image_from(image, self._limits)))
+        return ImageContext(self._prefix.encode(image_from(image, self._limits)), self)
 
     def locate(
         self, context: ImageContext, expressions: Sequence[str], top_k: int = 1
@@ -65,7 +74,7 @@ class Kosmos2Engine(Engine):
         :raises EngineError: when the network gives something that is not a number.
         """
         self._check_open()
-        check_locate(expressions, top_k)
+        check_locate_types(self, context, expressions, top_k)
         (image,) = _encoded([context])
         asked = [self._refer_prompt(expression) for expression in expressions]
         return self._locator.locate(self._prefix.read(image).kv_cache, asked, top_k)
@@ -85,15 +94,22 @@ class Kosmos2Engine(Engine):
         """
         self._check_open()
         check_ask_types(ask, history)
-        request = self._generator.request(with_images(ask, contexts), history)
+        request = self._generator.request(with_images(self, ask, contexts), history)
         check_images(request.ask, contexts)
-        return self._generator.answer(request, _encoded(contexts), history)
+        return self._while_open(self._generator.answer(request, _encoded(contexts), history))
 
     def close(self) -> None:
         """See `Engine.close`."""
         runner, self._runner = self._runner, None
         if runner is not None:
             runner.close()
+
+    def _while_open(self, drafts: Iterator[Draft]) -> Iterator[Draft]:
+        self._check_open()
+        for draft in drafts:
+            yield draft
+            if draft.finish is Finish.NONE:
+                self._check_open()
 
     def _check_open(self) -> None:
         if self._runner is None:
@@ -114,13 +130,5 @@ class Kosmos2Engine(Engine):
 
 
 def _encoded(contexts: Sequence[ImageContext]) -> list[EncodedImage]:
-    """Return the images of contexts that this kind of engine has made.
-
-    :raises TypeError: when another one has made them.
-    """
-    images = []
-    for context in contexts:
-        if not isinstance(context, ImageContext) or not isinstance(context.encoded, EncodedImage):
-            raise TypeError(f'{context!r:.80} is no image that this engine has encoded')
-        images.append(context.encoded)
-    return images
+    """Return the images of contexts that this engine has made."""
+    return [cast(EncodedImage, context.encoded) for context in contexts]
