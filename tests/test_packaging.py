@@ -13,7 +13,13 @@ import kosmos_ros
 
 ROOT = Path(__file__).resolve().parents[1]
 # Modules whose package has another name, and what is imported only where a user has installed it.
-KEYS = {'PIL': 'python3-pil', 'numpy': 'python3-numpy', 'yaml': 'python3-yaml'}
+KEYS = {
+    'PIL': 'python3-pil',
+    'numpy': 'python3-numpy',
+    'packaging': 'python3-packaging',
+    'psutil': 'python3-psutil',
+    'yaml': 'python3-yaml',
+}
 OPTIONAL = {
     'cv_bridge',
     'httpx2',
