@@ -93,12 +93,14 @@ class Transcript:
     :param images: what the engine keeps of its images, in their order.
     :param kv_cache: keys and values of the first of these tokens; None: to be computed again.
     :param nbytes: memory of `kv_cache`.
+    :param made_by: that engine; others refuse it.  None: nobody knows.
     """
 
     ids: tuple[int, ...]
     images: tuple[object, ...] = ()
     kv_cache: object | None = None
     nbytes: int = 0
+    made_by: object = None
 
     def without_kv_cache(self) -> 'Transcript':
         """Return the same conversation with the memory of its keys and values released."""

@@ -55,7 +55,9 @@ class Kosmos2Engine(Engine):
         self._limits = limits or Limits()
         self._prefix = ImagePrefix(runner, vocabulary, config)
         self._locator = BoxLocator(runner, vocabulary)
-        self._generator = AnswerGenerator(runner, vocabulary, config, self._prefix, self._limits)
+        self._generator = AnswerGenerator(
+            runner, vocabulary, config, self._prefix, self._limits, self
+        )
 
     def check_expression(self, expression: str) -> None:
         """See `Engine.check_expression`."""
@@ -81,7 +83,7 @@ class Kosmos2Engine(Engine):
 
     def check_ask(self, ask: Ask, history: Transcript | None = None) -> None:
         """See `Engine.check_ask`."""
-        check_ask_types(ask, history)
+        check_ask_types(self, ask, history)
         self._generator.request(ask, history)
 
     def ask(
@@ -93,7 +95,7 @@ class Kosmos2Engine(Engine):
             number.
         """
         self._check_open()
-        check_ask_types(ask, history)
+        check_ask_types(self, ask, history)
         request = self._generator.request(with_images(self, ask, contexts), history)
         check_images(request.ask, contexts)
         return self._while_open(self._generator.answer(request, _encoded(contexts), history))

@@ -164,7 +164,7 @@ class FakeEngine(Engine):
 
     def check_ask(self, ask: Ask, history: Transcript | None = None) -> None:
         """See `Engine.check_ask`."""
-        self._check_room(check_question(ask, history, self._limits), history)
+        self._check_room(check_question(self, ask, history, self._limits), history)
 
     def ask(
         self, ask: Ask, contexts: Sequence[ImageContext], history: Transcript | None = None
@@ -220,7 +220,7 @@ class FakeEngine(Engine):
                 if ask.task is not Task.CHAT:
                     raise ValueError('this task is no part of a conversation')
                 ids = (*history.ids, number, *range(-1, -len(told) - 1, -1))
-                return Transcript(ids, (*history.images, *contexts), object(), speech.nbytes)
+                return Transcript(ids, (*history.images, *contexts), object(), speech.nbytes, self)
 
             return Draft(len(told), finish, lambda: _answer_of(told, speech.boxes), transcript)
 

@@ -24,6 +24,7 @@ from kosmos_ros import (
     Limits,
     Region,
     Task,
+    Transcript,
     load_engine,
 )
 from kosmos_ros.engine.base import ignore_progress
@@ -163,6 +164,9 @@ ASK: dict[str, tuple[type[Exception], Call]] = {
     'a text for the question': (TypeError, lambda e, c: e.ask('where is the ball ?', [c])),
     'a number for the task': (TypeError, lambda e, c: e.ask(Ask(0), [c])),
     'no conversation': (TypeError, lambda e, c: e.ask(Ask(Task.CAPTION), [c], (1, 2))),
+    "somebody else's conversation": (
+        TypeError, lambda e, c: e.ask(Ask(Task.CAPTION), [c], Transcript((1,), made_by='another'))
+    ),
     'a single context': (TypeError, lambda e, c: e.ask(Ask(Task.CAPTION), c)),
     'pixels': (TypeError, lambda e, c: e.ask(Ask(Task.CAPTION), picture())),
     'a list of pixels': (TypeError, lambda e, c: e.ask(Ask(Task.CAPTION), [picture()])),
@@ -255,6 +259,22 @@ def test_answers_in_drafts(engine: Engine, context: ImageContext) -> None:
 def opened(path: Path) -> Pillow.Image:
     """An image whose pixels Pillow has not read yet; it leaves no file open."""
     return Pillow.open(BytesIO(path.read_bytes()))
+
+
+def test_a_conversation_stays_with_its_engine(make: Make, other: Engine) -> None:
+    if make is colour_engine:
+        pytest.skip('it answers each question by itself')
+    engine = make()
+    (*_, last) = engine.ask(Ask(Task.CHAT, 'where is the ball ?'), [])
+    history = last.transcript()
+    with pytest.raises(TypeError) as caught:
+        other.ask(Ask(Task.CHAT, 'where is the ball ?'), [], history)
+    assert is_sentence(caught.value)
+    with pytest.raises(TypeError):
+        other.check_ask(Ask(Task.CHAT, 'where is the ball ?'), history.without_kv_cache())
+    assert list(engine.ask(Ask(Task.CHAT, 'where is the ball ?'), [], history))
+    # Nothing has been said in this one.
+    assert list(engine.ask(Ask(Task.CHAT, 'where is the ball ?'), [], Transcript(())))
 
 
 BAD_IMAGES: dict[str, tuple[type[Exception], Callable[[Path], object]]] = {

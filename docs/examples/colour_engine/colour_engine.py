@@ -28,7 +28,7 @@ class ColourEngine(kr.Engine):
         return [self._find(context.encoded, expression)[:top_k] for expression in expressions]
 
     def check_ask(self, ask, history=None):
-        kr.check_question(ask, history, self.limits)
+        kr.check_question(self, ask, history, self.limits)
 
     def ask(self, ask, contexts, history=None):
         self._check_open()

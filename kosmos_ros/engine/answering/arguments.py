@@ -42,13 +42,13 @@ def check_locate_types(
     _check_contexts(engine, [context])
 
 
-def check_question(ask: Ask, history: Transcript | None, limits: Limits) -> Ask:
+def check_question(engine: Engine, ask: Ask, history: Transcript | None, limits: Limits) -> Ask:
     """Check a question, as far as that needs no model, and return it with normalised texts.
 
     :raises BadExpression: when the question is outside a limit, or does not fit its task.
     :raises TypeError: when something is of another type than promised.
     """
-    check_ask_types(ask, history)
+    check_ask_types(engine, ask, history)
     ask = checked(ask, limits)
     check_task(ask)
     check_places(ask)
@@ -68,16 +68,17 @@ def check_question_with_images(
     :raises TypeError: also when `engine` has not encoded one of the images.
     :raises ValueError: when `contexts` are not as many as `ask` needs.
     """
-    check_ask_types(ask, history)
-    ask = check_question(with_images(engine, ask, contexts), history, limits)
+    check_ask_types(engine, ask, history)
+    ask = check_question(engine, with_images(engine, ask, contexts), history, limits)
     check_images(ask, contexts)
     return ask
 
 
-def check_ask_types(ask: Ask, history: Transcript | None) -> None:
+def check_ask_types(engine: Engine, ask: Ask, history: Transcript | None) -> None:
     """Check the types of a question.
 
-    :raises TypeError: when something is of another type than promised.
+    :raises TypeError: when something is of another type than promised, or `history` is a
+        conversation with another engine.
     """
     if not isinstance(ask, Ask) or not isinstance(ask.task, Task):
         raise TypeError(f'a question is an Ask with a Task, not {shown(ask)}')
@@ -97,6 +98,8 @@ def check_ask_types(ask: Ask, history: Transcript | None) -> None:
             raise TypeError(f'images, max_tokens and beams are whole numbers, not {shown(number)}')
     if history is not None and not isinstance(history, Transcript):
         raise TypeError(f'a conversation is a Transcript, not {shown(history)}')
+    if history is not None and history.made_by not in (None, engine):
+        raise TypeError('history is no conversation with this engine')
 
 
 def with_images(engine: Engine, ask: Ask, contexts: Sequence[ImageContext]) -> Ask:
