@@ -98,18 +98,21 @@ _NAMES_IN = {
 _MODULE_OF = {name: module for module, names in _NAMES_IN.items() for name in names}
 
 
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first used.
+# Type checkers would take any name for one that this finds.
+if not TYPE_CHECKING:
 
-    :raises AttributeError: when there is no such name.
-    """
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    value: object = getattr(import_module(module), name)
-    # Found directly from now on.
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first used.
+
+        :raises AttributeError: when there is no such name.
+        """
+        module = _MODULE_OF.get(name)
+        if module is None:
+            raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+        value = getattr(import_module(module), name)
+        # Found directly from now on.
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -83,7 +83,7 @@ def test_no_other_name_is_there(name: str) -> None:
 def test_type_checkers_see_the_same() -> None:
     """They read the imports that Python skips; both must lead to the same module."""
     tree = ast.parse((ROOT / 'kosmos_ros' / '__init__.py').read_text(encoding='utf-8'))
-    (skipped,) = (part for part in tree.body if isinstance(part, ast.If))
+    skipped = next(part for part in tree.body if isinstance(part, ast.If))
     read = {part.module: {name.name for name in part.names} for part in skipped.body}
     table = {module: set(names) for module, names in vars(kosmos_ros)['_NAMES_IN'].items()}
     assert read == table
