@@ -1,4 +1,4 @@
-"""The package kosmos_ros, as colcon builds it for a ROS distribution.
+"""The package kosmos_ros, as colcon builds it for a ROS distribution and pip for any Python.
 
 Its commands are declared in setup.cfg, where the set-up of a machine without ROS reads them, too.
 """
@@ -10,6 +10,24 @@ from setuptools import find_packages, setup
 
 NAME = 'kosmos_ros'
 SHARE = f'share/{NAME}'
+# For `pip install .` without ROS: what the embedded engine and the commands import.
+# In a ROS distribution package.xml names what its packages provide.
+REQUIRED = [
+    'numpy',
+    'onnxruntime',
+    'packaging',
+    'pillow>=10.1',
+    'psutil',
+    'pyyaml',
+    'safetensors',
+    'sentencepiece',
+]
+EXTRAS = {
+    # To build engines, and to run them by PyTorch.
+    'torch': ['onnx', 'onnxscript', 'safetensors', 'torch'],
+    # To build them from a checkpoint on the Hugging Face hub.
+    'hub': ['huggingface_hub>=2.4'],
+}
 
 
 def version() -> str:
@@ -43,6 +61,8 @@ setup(
     packages=find_packages(include=[NAME, f'{NAME}.*']),
     package_data={NAME: ['py.typed']},
     data_files=shared_files(),
-    install_requires=['setuptools'],
+    python_requires='>=3.10',
+    install_requires=REQUIRED,
+    extras_require=EXTRAS,
     zip_safe=False,
 )

@@ -27,6 +27,13 @@ class Status(IntEnum):
     NO_CONVERSATION = 11
 
 
+def shown(value: object) -> str:
+    """Return any value for a message: one line of at most 80 characters; of an array its shape."""
+    if hasattr(value, 'shape') and hasattr(value, 'dtype'):
+        return f'an array {value.dtype}{list(value.shape)}'
+    return f'{" ".join(repr(value).split()):.80}'
+
+
 class KosmosError(Exception):
     """Base of everything that kosmos_ros raises on purpose."""
 

@@ -1,7 +1,7 @@
 """The interface between callers (node, command line, benchmarks, your program) and engines."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
@@ -39,14 +39,16 @@ class ScoredBox:
     score: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ImageContext:
     """An encoded image: what all questions about it share.
 
     :param encoded: may be read by the engine that made it, and by no other.
+    :param made_by: that engine; others refuse it.
     """
 
-    encoded: object
+    encoded: object = field(repr=False)
+    made_by: object = None
 
 
 class Finish(IntEnum):
@@ -91,12 +93,14 @@ class Transcript:
     :param images: what the engine keeps of its images, in their order.
     :param kv_cache: keys and values of the first of these tokens; None: to be computed again.
     :param nbytes: memory of `kv_cache`.
+    :param made_by: that engine; others refuse it.  None: nobody knows.
     """
 
     ids: tuple[int, ...]
     images: tuple[object, ...] = ()
     kv_cache: object | None = None
     nbytes: int = 0
+    made_by: object = None
 
     def without_kv_cache(self) -> 'Transcript':
         """Return the same conversation with the memory of its keys and values released."""
@@ -122,7 +126,8 @@ class Draft:
 class Engine(Protocol):
     """Answers questions about images.  One thread at a time may call it.
 
-    `encode_image`, `locate` and `ask` raise EngineError after `close`.
+    `encode_image`, `locate` and `ask` raise EngineError after `close`, and so does a step of an
+    answer that is yet to be computed.
 
     :param name: what answers, for people: model, runner, device, precision.
     :param remarks: what a person should know about its loading: backends that were passed over,
@@ -141,8 +146,9 @@ class Engine(Protocol):
         """Encode an image once, for any number of questions.
 
         :param image: RGB uint8[height, width, 3], an image of Pillow's, or the path of a picture.
-        :raises BadImage: when a picture file cannot be read.
-        :raises TypeError, ValueError: when it is something else.
+        :raises BadImage: when it cannot be read as a picture, or is too large.
+        :raises TypeError: when it is something else.
+        :raises ValueError: when an array has another shape.
         """
 
     def locate(
@@ -151,7 +157,8 @@ class Engine(Protocol):
         """Return the `top_k` most probable boxes for each expression, best first.
 
         :raises BadExpression: before anything is computed, when an expression cannot be asked.
-        :raises TypeError: when `expressions` is a single text.
+        :raises TypeError: when `expressions` is a single text, `top_k` is no whole number, or
+            another engine has made `context`.
         :raises ValueError: when `top_k` is less than 1.
         """
 

@@ -2,17 +2,26 @@
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import cast
 
 from kosmos_ros.engine.answering.arguments import (
     check_ask_types,
     check_images,
-    check_locate,
+    check_locate_types,
     with_images,
 )
 from kosmos_ros.engine.answering.generate import AnswerGenerator
 from kosmos_ros.engine.answering.locate import BoxLocator
 from kosmos_ros.engine.answering.prefill import EncodedImage, ImagePrefix
-from kosmos_ros.engine.base import Draft, Engine, ImageContext, ImageSource, ScoredBox, Transcript
+from kosmos_ros.engine.base import (
+    Draft,
+    Engine,
+    Finish,
+    ImageContext,
+    ImageSource,
+    ScoredBox,
+    Transcript,
+)
 from kosmos_ros.engine.runners.runner import Runner
 from kosmos_ros.errors import BadExpression, EngineError
 from kosmos_ros.limits import Limits
@@ -22,7 +31,6 @@ from kosmos_ros.model.expressions import check_expression, quoted
 from kosmos_ros.model.images import image_from
 from kosmos_ros.model.tasks import Ask
 from kosmos_ros.model.vocabulary import Vocabulary
-
 
 _CACHED_PROMPTS = 1024
 
@@ -50,7 +58,9 @@ class Kosmos2Engine(Engine):
         self._limits = limits or Limits()
         self._prefix = ImagePrefix(runner, vocabulary, config)
         self._locator = BoxLocator(runner, vocabulary)
-        self._generator = AnswerGenerator(runner, vocabulary, config, self._prefix, self._limits)
+        self._generator = AnswerGenerator(
+            runner, vocabulary, config, self._prefix, self._limits, self
+        )
         # Callers ask the same again and again: an expression is checked and tokenised once.
         self._refer_prompt = lru_cache(_CACHED_PROMPTS)(self._write_refer_prompt)
 
@@ -61,7 +71,7 @@ class Kosmos2Engine(Engine):
     def encode_image(self, image: ImageSource) -> ImageContext:
         """See `Engine.encode_image`."""
         self._check_open()
-        return ImageContext(self._prefix.encode(image_from(image, self._limits)))
+        return ImageContext(self._prefix.encode(image_from(image, self._limits)), self)
 
     def locate(
         self, context: ImageContext, expressions: Sequence[str], top_k: int = 1
@@ -71,14 +81,14 @@ class Kosmos2Engine(Engine):
         :raises EngineError: when the network gives something that is not a number.
         """
         self._check_open()
-        check_locate(expressions, top_k)
+        check_locate_types(self, context, expressions, top_k)
         (image,) = _encoded([context])
         asked = [self._refer_prompt(expression) for expression in expressions]
         return self._locator.locate(self._prefix.read(image).kv_cache, asked, top_k)
 
     def check_ask(self, ask: Ask, history: Transcript | None = None) -> None:
         """See `Engine.check_ask`."""
-        check_ask_types(ask, history)
+        check_ask_types(self, ask, history)
         self._generator.request(ask, history)
 
     def ask(
@@ -90,16 +100,23 @@ class Kosmos2Engine(Engine):
             number.
         """
         self._check_open()
-        check_ask_types(ask, history)
-        request = self._generator.request(with_images(ask, contexts), history)
+        check_ask_types(self, ask, history)
+        request = self._generator.request(with_images(self, ask, contexts), history)
         check_images(request.ask, contexts)
-        return self._generator.answer(request, _encoded(contexts), history)
+        return self._while_open(self._generator.answer(request, _encoded(contexts), history))
 
     def close(self) -> None:
         """See `Engine.close`."""
         runner, self._runner = self._runner, None
         if runner is not None:
             runner.close()
+
+    def _while_open(self, drafts: Iterator[Draft]) -> Iterator[Draft]:
+        self._check_open()
+        for draft in drafts:
+            yield draft
+            if draft.finish is Finish.NONE:
+                self._check_open()
 
     def _check_open(self) -> None:
         if self._runner is None:
@@ -120,13 +137,5 @@ class Kosmos2Engine(Engine):
 
 
 def _encoded(contexts: Sequence[ImageContext]) -> list[EncodedImage]:
-    """Return the images of contexts that this kind of engine has made.
-
-    :raises TypeError: when another one has made them.
-    """
-    images = []
-    for context in contexts:
-        if not isinstance(context, ImageContext) or not isinstance(context.encoded, EncodedImage):
-            raise TypeError(f'{context!r:.80} is no image that this engine has encoded')
-        images.append(context.encoded)
-    return images
+    """Return the images of contexts that this engine has made."""
+    return [cast(EncodedImage, context.encoded) for context in contexts]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+import os
 from pathlib import Path
 
 from kosmos_ros.engine.base import Engine, Report, ignore_progress
@@ -15,6 +16,7 @@ from kosmos_ros.engine.machine import gpu, this_machine
 from kosmos_ros.engine.runners.runner import Runner
 from kosmos_ros.errors import EngineError, EngineFileError, RunnerUnavailable
 from kosmos_ros.limits import Limits
+from kosmos_ros.model.expressions import quoted
 
 # Packages that bring an engine of their own name a factory in this group of entry points.
 ENTRY_POINT_GROUP = 'kosmos_ros.engines'
@@ -121,7 +123,7 @@ def load_engine(
     :param report: is told how far loading has come, in short lines.
     :return: close it, or use it in a ``with`` statement.
     :raises ValueError: when `runner` or `self_check` is none of these.
-    :raises EngineFileError: when a file of it is missing or damaged.
+    :raises EngineFileError: when there is no such engine, or a file of it is missing or damaged.
     :raises RunnerUnavailable: when this machine cannot run it.
     :raises SelfCheckFailed: when it gives other answers than the reference.
     """
@@ -190,12 +192,22 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _entry_point(engine: str | Path | None) -> tuple[EntryPoint | None, str]:
-    """Return another package's engine and its argument, if `engine` names one."""
-    if not isinstance(engine, str) or not engine or Path(engine).exists():
+    """Return another package's engine and its argument, if `engine` names one.
+
+    :raises EngineFileError: when it is neither a path nor the name of such an engine.
+    """
+    if not isinstance(engine, str) or not engine or os.path.exists(engine):
         return None, ''
     name, _, argument = engine.partition(':')
-    found = tuple(entry_points(group=ENTRY_POINT_GROUP, name=name))
-    return (found[0] if found else None), argument
+    for found in entry_points(group=ENTRY_POINT_GROUP, name=name):
+        return found, argument
+    if os.path.dirname(name):
+        return None, ''
+    installed = ', '.join(sorted(entry_points(group=ENTRY_POINT_GROUP).names)) or 'none'
+    raise EngineFileError(
+        f'{quoted(engine)} is no engine directory here, and no installed package brings an engine '
+        f'of this name (installed: {installed}); correct it, or install the package'
+    )
 
 
 def _load_factory(entry_point: EntryPoint) -> EngineFactory:

@@ -1,5 +1,7 @@
 """Pictures from files, from Pillow and from NumPy, as the one kind of image that engines take."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 import warnings
@@ -9,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
-from kosmos_ros.errors import BadImage
+from kosmos_ros.errors import BadImage, shown
 from kosmos_ros.limits import Limits
 
 # Not all that Pillow reads: for some it starts other programs.
@@ -19,6 +21,11 @@ _DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, OverflowError,
     ZeroDivisionError, AttributeError, Pillow.DecompressionBombError,
 )  # fmt: skip
+# What a file system refuses, in words for people.
+_CURES = {
+    FileNotFoundError: 'there is no such file',
+    IsADirectoryError: 'it is a folder; name a file in it',
+}
 
 
 def image_from(
@@ -35,11 +42,13 @@ def image_from(
         return read_image(Path(source), str(source), limits)
     if isinstance(source, Pillow.Image):
         check_size(*source.size, 'The image', limits)
-        return rgb_from(source)
+        # It may be a file that Pillow reads only now.
+        with _naming_damage('The image'):
+            return rgb_from(source)
     if not isinstance(source, np.ndarray) or source.dtype != np.uint8:
         raise TypeError(
             'an image is uint8[height, width, 3], an image of Pillow, or a path, '
-            f'not {source!r:.80}'
+            f'not {shown(source)}'
         )
     if source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
         raise ValueError(f'an image has the shape [height, width, 3], not {source.shape}')
@@ -59,19 +68,32 @@ def read_image(
     :raises BadImage: when it is not one of `formats`, is too large, cut off or damaged.
     """
     try:
+        with _naming_damage(name), Pillow.open(file, formats=formats) as picture:
+            check_size(*picture.size, name, limits)
+            return rgb_from(picture)
+    except UnidentifiedImageError:
+        raise BadImage(f'{name} is no picture; use one of {", ".join(formats)}.') from None
+
+
+@contextmanager
+def _naming_damage(name: str) -> Iterator[None]:
+    """Turn what Pillow raises into a sentence.
+
+    :raises BadImage: when a picture cannot be read or is damaged.
+    """
+    try:
         # Pillow's own limit only warns, and ours has been checked by then.
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            with Pillow.open(file, formats=formats) as picture:
-                check_size(*picture.size, name, limits)
-                return rgb_from(picture)
+            yield
     except UnidentifiedImageError:
-        raise BadImage(f'{name} is no picture; use one of {", ".join(formats)}.') from None
-    except FileNotFoundError:
-        raise BadImage(f'{name} cannot be read as a picture: there is no such file.') from None
+        raise
     except _DAMAGE as error:
-        why = getattr(error, 'strerror', None) or error
-        raise BadImage(f'{name} cannot be read as a picture, it is damaged: {why}.') from None
+        if isinstance(error, OSError) and error.strerror:
+            why = _CURES.get(type(error), error.strerror)
+        else:
+            why = f'it is damaged: {str(error).rstrip(".")}'
+        raise BadImage(f'{name} cannot be read as a picture: {why}.') from None
 
 
 def check_size(width: int, height: int, name: str, limits: Limits) -> None:

@@ -57,6 +57,8 @@ PROMPT_TEMPLATES = {
     # and turns that add an image begin with <grounding>.
     Task.CHAT: PromptTemplate(_QUESTION, False, None, '[paper] figure 10'),
 }
+# Of an answer that gives one box: UL LR </object>
+BOX_TOKENS = 3
 _WITHOUT_TEXT = (Task.CAPTION, Task.DESCRIBE_REGION)
 _WITHOUT_REGIONS = (Task.CAPTION, Task.DETAILED_CAPTION, Task.GROUND_CAPTION)
 _LABELS = re.compile(r'^question\s*:\s*|\s*\banswer\s*:$', re.IGNORECASE)
@@ -110,17 +112,12 @@ def prompts_for(vocabulary: Vocabulary, ask: Ask, latents: int, *, begin: bool) 
             + [*_phrase(vocabulary, phrase), vocabulary.object_open]
             for before, phrase in _contexts(ask.text, ask.phrases)
         ]
-    template, regions = PROMPT_TEMPLATES[ask.task], ask.regions
-    text = ask.text or template.default_text or ''
-    if ask.task is Task.DESCRIBE_REGION:
-        text = next((region.phrase for region in regions if region.phrase), text)
-        regions = tuple(Region(region.box_in_image, text) for region in regions)
-    elif template.template == _QUESTION:
-        text = _LABELS.sub('', text)
+    text, regions = _text_with_regions(ask)
     refers_to_image = bool(regions) or (ask.task is Task.CHAT and ask.images > 0)
-    if template.grounded or (ask.task in TEXT_TASKS and refers_to_image):
+    grounded = PROMPT_TEMPLATES[ask.task].grounded
+    if grounded or (ask.task in TEXT_TASKS and refers_to_image):
         front.append(vocabulary.grounding)
-    return [front + _text(vocabulary, template.template.format(text=text), regions)]
+    return [front + _text(vocabulary, text, regions)]
 
 
 def phrase_spans(text: str, phrases: Iterable[str]) -> list[tuple[int, int]]:
@@ -154,6 +151,8 @@ def check_task(ask: Ask) -> None:
         raise BadExpression(f'{name} takes no text; ask {quoted(ask.text)} as a QUESTION.')
     if ask.task is Task.GROUND_CAPTION and not ask.phrases:
         raise BadExpression(f'{name} needs phrases: the parts of the text to be found.')
+    if ask.task is Task.GROUND_CAPTION and 0 < ask.max_tokens < BOX_TOKENS:
+        raise BadExpression(f'A box has {BOX_TOKENS} tokens; max_tokens must not be less.')
     if ask.task is not Task.GROUND_CAPTION and ask.phrases:
         raise BadExpression(f'{name} takes no phrases; only GROUND_CAPTION does.')
     if ask.task is Task.DESCRIBE_REGION and not ask.regions:
@@ -164,6 +163,33 @@ def check_task(ask: Ask) -> None:
         raise BadExpression(f'{name} takes no regions.')
     if ask.task not in TEXT_TASKS and not ask.images:
         raise BadExpression(f'{name} needs an image.')
+
+
+def check_places(ask: Ask) -> None:
+    """Check that all phrases stand in their texts, and that all regions can be written.
+
+    :param ask: from ``checked``, after ``check_task``.
+    :raises BadExpression: when a phrase is missing, or a region has no area or lies outside the
+        image.
+    """
+    phrase_spans(ask.text, ask.phrases)
+    examples = ((example.text, example.regions) for example in ask.examples)
+    for text, regions in (_text_with_regions(ask), *examples):
+        phrase_spans(text, dict.fromkeys(region.phrase for region in regions))
+        for region in regions:
+            _cells(region)
+
+
+def _text_with_regions(ask: Ask) -> tuple[str, tuple[Region, ...]]:
+    """Return the prompt's text behind the images, and the regions that its phrases refer to."""
+    template, regions = PROMPT_TEMPLATES[ask.task], ask.regions
+    text = ask.text or template.default_text or ''
+    if ask.task is Task.DESCRIBE_REGION:
+        text = next((region.phrase for region in regions if region.phrase), text)
+        regions = tuple(Region(region.box_in_image, text) for region in regions)
+    elif template.template == _QUESTION:
+        text = _LABELS.sub('', text)
+    return template.template.format(text=text), regions
 
 
 def _contexts(text: str, phrases: Sequence[str]) -> list[tuple[str, str]]:
@@ -208,9 +234,12 @@ def _object(vocabulary: Vocabulary, regions: Sequence[Region]) -> list[int]:
     """Return ``<object> UL LR (</delimiter_of_multi_objects/> UL LR)* </object>``."""
     ids: list[int] = []
     for region in regions:
-        try:
-            cells = encode_box(region.box_in_image)
-        except ValueError as error:
-            raise BadExpression(f'A region cannot be used: {error}.') from None
-        ids += [vocabulary.delimiter, *map(vocabulary.location, cells)]
+        ids += [vocabulary.delimiter, *map(vocabulary.location, _cells(region))]
     return [vocabulary.object_open, *ids[1:], vocabulary.object_close]
+
+
+def _cells(region: Region) -> tuple[int, int]:
+    try:
+        return encode_box(region.box_in_image)
+    except ValueError as error:
+        raise BadExpression(f'A region cannot be used: {error}.') from None

@@ -10,14 +10,14 @@ import json
 from pathlib import Path
 import threading
 import time
+from typing import cast
 
 import numpy as np
 
 from kosmos_ros.engine.answering.arguments import (
-    check_ask_types,
-    check_images,
     check_locate,
-    with_images,
+    check_question,
+    check_question_with_images,
 )
 from kosmos_ros.engine.base import (
     Answer,
@@ -35,11 +35,10 @@ from kosmos_ros.engine.base import (
 )
 from kosmos_ros.errors import BadExpression, EngineError, EngineFileError
 from kosmos_ros.limits import Limits
-from kosmos_ros.model.boxes import Box, encode_box
+from kosmos_ros.model.boxes import Box
 from kosmos_ros.model.expressions import check_expression
 from kosmos_ros.model.images import image_from
-from kosmos_ros.model.prompts import check_task, phrase_spans
-from kosmos_ros.model.tasks import Ask, Region, Task, checked
+from kosmos_ros.model.tasks import Ask, Task
 from kosmos_ros.testing.script import Act, Speech, act_from, speech_from
 
 # As many as are usual, and as many as there is room for.
@@ -148,17 +147,15 @@ class FakeEngine(Engine):
             self.calls.order.append('encode')
             self.calls.encoded.append(pixels)
             self._play(self._encode)
-        return ImageContext(pixels)
+        return ImageContext(pixels, self)
 
     def locate(
         self, context: ImageContext, expressions: Sequence[str], top_k: int = 1
     ) -> list[tuple[ScoredBox, ...]]:
         """See `Engine.locate`."""
         self._check_open()
-        check_locate(expressions, top_k)
-        image = _image_of(context)
-        for expression in expressions:
-            check_expression(expression, self._limits)
+        check_locate(self, context, expressions, top_k)
+        image = cast(Image, context.encoded)
         with self._one_thread():
             self.calls.order.append('locate')
             self.calls.located.append(tuple(expressions))
@@ -167,30 +164,15 @@ class FakeEngine(Engine):
 
     def check_ask(self, ask: Ask, history: Transcript | None = None) -> None:
         """See `Engine.check_ask`."""
-        check_ask_types(ask, history)
-        ask = checked(ask, self._limits)
-        check_task(ask)
-        phrase_spans(ask.text, ask.phrases)
-        for regions in (ask.regions, *(example.regions for example in ask.examples)):
-            _check_regions(regions)
-        used = 0 if history is None else len(history.ids)
-        if used + ask.max_tokens > _POSITIONS:
-            raise BadExpression(
-                f'There is room for {_POSITIONS} tokens, {used} of which are used; '
-                f'max_tokens is {ask.max_tokens}.'
-            )
+        self._check_room(check_question(self, ask, history, self._limits), history)
 
     def ask(
         self, ask: Ask, contexts: Sequence[ImageContext], history: Transcript | None = None
     ) -> Iterator[Draft]:
         """See `Engine.ask`.  The first step reads the prompt; each later one gives one word."""
         self._check_open()
-        check_ask_types(ask, history)
-        ask = with_images(ask, contexts)
-        self.check_ask(ask, history)
-        check_images(ask, contexts)
-        for context in contexts:
-            _image_of(context)
+        ask = check_question_with_images(self, ask, contexts, history, self._limits)
+        self._check_room(ask, history)
         self.calls.asked.append(ask)
         return self._say(ask, Transcript(()) if history is None else history, contexts)
 
@@ -198,6 +180,14 @@ class FakeEngine(Engine):
         """See `Engine.close`."""
         self.calls.closed += 1
         self.release.set()
+
+    def _check_room(self, ask: Ask, history: Transcript | None) -> None:
+        used = 0 if history is None else len(history.ids)
+        if used + ask.max_tokens > _POSITIONS:
+            raise BadExpression(
+                f'There is room for {_POSITIONS} tokens, {used} of which are used; '
+                f'max_tokens is {ask.max_tokens}.'
+            )
 
     def _check_open(self) -> None:
         if self.calls.closed:
@@ -230,7 +220,7 @@ class FakeEngine(Engine):
                 if ask.task is not Task.CHAT:
                     raise ValueError('this task is no part of a conversation')
                 ids = (*history.ids, number, *range(-1, -len(told) - 1, -1))
-                return Transcript(ids, (*history.images, *contexts), object(), speech.nbytes)
+                return Transcript(ids, (*history.images, *contexts), object(), speech.nbytes, self)
 
             return Draft(len(told), finish, lambda: _answer_of(told, speech.boxes), transcript)
 
@@ -247,6 +237,7 @@ class FakeEngine(Engine):
             yield draft(finish)
 
     def _step(self, speech: Speech, said: Sequence[str]) -> None:
+        self._check_open()
         quiet = replace(speech.act, failure=None, hangs=False)
         with self._one_thread():
             self.calls.order.append('step')
@@ -296,24 +287,6 @@ def _coloured(image: Image, colour: tuple[int, int, int]) -> tuple[ScoredBox, ..
         float((rows[-1] + 1) / height),
     )
     return (ScoredBox(box, float(near.mean())),)
-
-
-def _check_regions(regions: Sequence[Region]) -> None:
-    for region in regions:
-        try:
-            encode_box(region.box_in_image)
-        except ValueError as error:
-            raise BadExpression(f'A region cannot be used: {error}.') from None
-
-
-def _image_of(context: object) -> Image:
-    """Return the image of a context that a fake engine has made.
-
-    :raises TypeError: when another engine has made it.
-    """
-    if not isinstance(context, ImageContext) or not isinstance(context.encoded, np.ndarray):
-        raise TypeError(f'{context!r:.80} is no image that this engine has encoded')
-    return context.encoded
 
 
 def _answer_of(said: Sequence[str], boxes: Mapping[str, Sequence[ScoredBox]]) -> Answer:

@@ -52,7 +52,10 @@ class _Prompt:
 
 
 class AnswerGenerator:
-    """Answers questions with one runner."""
+    """Answers questions with one runner.
+
+    :param engine: with which all conversations are.
+    """
 
     def __init__(
         self,
@@ -61,7 +64,9 @@ class AnswerGenerator:
         config: Kosmos2Config,
         prefix: ImagePrefix,
         limits: Limits,
+        engine: object = None,
     ) -> None:
+        self._engine = engine
         self._runner = runner
         self._vocabulary = vocabulary
         self._image_tokens = config.latent_query_num + 2
@@ -221,10 +226,10 @@ class AnswerGenerator:
         embeddings = tuple(image.embeddings for image in prompt.images)
         # What was cut off may have been read already.
         if state is None or state.tokens > len(full):
-            return Transcript(full, embeddings)
+            return Transcript(full, embeddings, made_by=self._engine)
         prefixes = [image.prefix.kv_cache.nbytes for image in prompt.images[:1] if image.prefix]
         nbytes = state.kv_cache.nbytes + sum(prefixes)
-        return Transcript(full, embeddings, _SingleUse(state), nbytes)
+        return Transcript(full, embeddings, _SingleUse(state), nbytes, self._engine)
 
 
 def generate_tokens(

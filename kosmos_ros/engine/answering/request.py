@@ -13,8 +13,6 @@ from kosmos_ros.model.tasks import Ask, Task, checked
 from kosmos_ros.model.vocabulary import Vocabulary
 
 DEFAULT_NEW_TOKENS = 128
-# UL LR </object>
-_BOX_TOKENS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +60,12 @@ class RequestBuilder:
         ask = checked(ask, self._limits)
         self._check_words(ask)
         before: tuple[int, ...] = ()
-        if history is not None:
+        # A conversation in which nothing has been said is none.
+        if history is not None and history.ids:
             before = (*history.ids, *self._end_of_sentence(history.ids[-1]))
-        asked = prompts.prompts_for(self._vocabulary, ask, self._latents, begin=history is None)
+        asked = prompts.prompts_for(self._vocabulary, ask, self._latents, begin=not before)
         sequences = tuple((*before, *ids) for ids in asked)
-        least = _BOX_TOKENS if ask.task is Task.GROUND_CAPTION else 1
-        if 0 < ask.max_tokens < least:
-            raise BadExpression(f'A box has {_BOX_TOKENS} tokens; max_tokens must not be less.')
+        least = prompts.BOX_TOKENS if ask.task is Task.GROUND_CAPTION else 1
         longest = max(map(len, sequences))
         limit = min(self._positions, self._capacity + self._prefix_length(sequences[0]))
         wanted = ask.max_tokens or min(DEFAULT_NEW_TOKENS, max(limit - longest, least))

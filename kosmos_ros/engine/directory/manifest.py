@@ -1,6 +1,7 @@
 """What an engine directory contains, with a hash of every byte of it."""
 
 from dataclasses import asdict, dataclass
+import os
 from pathlib import Path
 
 from kosmos_ros.engine.directory.checksums import (
@@ -55,8 +56,12 @@ class Manifest:
         :raises EngineFileError: naming the first thing that is wrong.
         """
         path = directory / FILE_NAME
-        if not directory.is_dir():
-            raise EngineFileError(f'there is no engine directory {directory}')
+        # Unlike Path.is_dir it takes a name of any length.
+        if not os.path.isdir(directory):
+            raise EngineFileError(
+                f'there is no engine directory {directory}; correct the path, or make one from a '
+                'checkpoint with `kosmos_ros engine build`'
+            )
         if not path.is_file():
             raise EngineFileError(
                 f'{directory} is not an engine directory: it has no {FILE_NAME}; '
