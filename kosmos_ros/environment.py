@@ -11,6 +11,7 @@ program; run any other command as ``python -m kosmos_ros.environment COMMAND ...
 """
 
 from collections.abc import Mapping
+import importlib.util
 import os
 from pathlib import Path
 import shutil
@@ -75,6 +76,21 @@ def prepare() -> None:
     if anew:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], wanted)
     os.environ.update(wanted)
+
+
+def has_ros(program: str) -> bool:
+    """Return whether ROS 2 is here; if not, say on standard error how to get it.
+
+    :param program: its name, for the message.
+    """
+    if importlib.util.find_spec('rclpy') is not None:
+        return True
+    print(
+        f'{program}: there is no ROS 2 here (no module rclpy); source the set-up file of a '
+        f'distribution, or run `make setup` in a checkout and use .venv/bin/{program}',
+        file=sys.stderr,
+    )
+    return False
 
 
 def main() -> int:

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     'tabletop': {'model'},
     'tabletop/demo': {'model', 'engine', 'drawing', 'tabletop', 'node', 'environment'},
     'evaluation': {'model', 'engine', 'tabletop'},
-    'console': {'model', 'engine', 'drawing', 'evaluation', 'tabletop'},
+    'console': {'model', 'engine', 'drawing', 'environment', 'evaluation', 'tabletop'},
     'node': {'model', 'engine', 'drawing', 'environment'},
     'installation': {'environment'},
 }

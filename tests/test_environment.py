@@ -136,3 +136,23 @@ def test_says_what_it_cannot_run(command: list[str]) -> None:
 
     assert said.returncode == 2
     assert len(said.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize('module', ['kosmos_ros.node.main', 'kosmos_ros.tabletop.demo.camera'])
+def test_a_program_without_ros_says_so_in_one_line(module: str) -> None:
+    code = (
+        'import importlib.util\n'
+        'importlib.util.find_spec = lambda name, find=importlib.util.find_spec: (\n'
+        '    None if name == "rclpy" else find(name)\n'
+        ')\n'
+        f'import {module} as program\n'
+        'raise SystemExit(program.main())\n'
+    )
+
+    said = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert said.returncode == 2
+    assert 'there is no ROS 2 here' in said.stderr
+    assert len(said.stderr.splitlines()) == 1

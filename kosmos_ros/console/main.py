@@ -9,6 +9,7 @@ import sys
 from kosmos_ros import __version__
 from kosmos_ros.console.commands import add_question_commands
 from kosmos_ros.console.engine import add_engine_commands
+from kosmos_ros.environment import has_ros
 from kosmos_ros.errors import KosmosError
 
 
@@ -110,6 +111,8 @@ def _count(text: str) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    if not has_ros('kosmos_ros'):
+        return 2
     from kosmos_ros.tabletop.demo.demo import run_demo
     from kosmos_ros.tabletop.demo.scenes import DEFAULT_SEED
 

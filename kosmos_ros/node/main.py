@@ -2,12 +2,14 @@
 
 import sys
 
-from kosmos_ros.environment import prepare
+from kosmos_ros.environment import has_ros, prepare
 
 
 def main() -> int:
-    """Entry point; returns the exit code."""
+    """Run the node; return the exit code."""
     prepare()
+    if not has_ros('kosmos_node'):
+        return 2
     # Only now: rclpy reads the environment when it is imported.
     from kosmos_ros.node.process import run
 

@@ -111,3 +111,8 @@ def test_markdown_has_a_line_for_each() -> None:
     for row, line in zip(TABLE, lines[2:], strict=True):
         assert line.startswith(f'| `{row.name}` |')
         assert line.count('|') == 6
+
+
+def test_params_yaml_explains_every_parameter() -> None:
+    text = PARAMS.read_text()
+    assert [row.name for row in TABLE if f'# {row.description}' not in text] == []

@@ -14,6 +14,8 @@ from robot import NodeProcess, Robot, image_of, picture, wait_until
 from kosmos_ros.errors import Status
 
 CLIENTS, CALLS = 12, 40
+# Of the engine, by which the node's diagnostics are told from those of other nodes.
+NAME = 'a busy fake'
 # A reply that has not come by then was overwritten.
 LOST_S = 3.0
 
@@ -21,7 +23,7 @@ LOST_S = 3.0
 @pytest.fixture(scope='module')
 def busy(start_for_session: Callable[..., tuple[NodeProcess, Robot]]) -> Robot:
     """A robot beside a node that nobody else calls."""
-    _, robot = start_for_session()
+    _, robot = start_for_session(script={'name': NAME})
     robot.wait_for_node()
     robot.wait_for_status(Status.OK, image=image_of(picture()))
     return robot
@@ -58,10 +60,11 @@ class Caller:
 
 def answered_by(diagnostics: list[DiagnosticArray]) -> int:
     """How many calls the node says that it has answered, by its newest diagnostics."""
-    for status in diagnostics[-1].status if diagnostics else []:
-        if status.name.endswith(': calls'):
-            counts = {pair.key: pair.value for pair in status.values}
-            return sum(int(counts[one.name]) for one in Status)
+    for array in reversed(diagnostics):
+        for status in array.status:
+            if status.name.endswith(': calls') and status.hardware_id == NAME:
+                counts = {pair.key: pair.value for pair in status.values}
+                return sum(int(counts[one.name]) for one in Status)
     return 0
 
 

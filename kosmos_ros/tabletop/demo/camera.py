@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 import sys
 
-from kosmos_ros.environment import prepare
+from kosmos_ros.environment import has_ros, prepare
 
 
 def main() -> int:
     """Run the program; return the exit code."""
     prepare()
+    if not has_ros('tabletop_camera'):
+        return 2
     _allow_large_messages()
     # Imported only now, because rclpy reads the environment when it is imported.
     from kosmos_ros.tabletop.demo.camera_node import run
