@@ -26,7 +26,7 @@ _ONE_BLAS_THREAD = {'OPENBLAS_NUM_THREADS': '1'}
 
 
 def is_wheel_home(prefix: Path) -> bool:
-    """Whether ROS 2 in the Python environment at ``prefix`` comes from wheels."""
+    """Return whether ROS 2 in the Python environment at ``prefix`` comes from wheels."""
     return any(prefix.glob('lib/python3.*/site-packages/ros_wheels_bootstrapper'))
 
 
@@ -66,14 +66,14 @@ def child_environment() -> dict[str, str]:
 def prepare() -> None:
     """Give this process the environment it needs, before anything imports rclpy or NumPy.
 
-    What Python and the dynamic linker read only once, at their start, takes a new start of the
+    What Python and the dynamic linker read only once, at their start, takes a restart of the
     same command; that happens where a ROS distribution is sourced, and at most once.
     """
     wanted = child_environment()
-    anew = any(
+    must_restart = any(
         wanted.get(name) != os.environ.get(name) for name in ('LD_LIBRARY_PATH', 'PYTHONPATH')
     )
-    if anew:
+    if must_restart:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], wanted)
     os.environ.update(wanted)
 

@@ -1,6 +1,6 @@
 """One tree of errors; each class is one status of the service ``refer`` and the action ``ask``.
 
-Whoever raises says in one sentence what is wrong and what to do; the node passes that sentence on
+Each message says in one sentence what is wrong and what to do; the node passes that sentence on
 unchanged.
 """
 

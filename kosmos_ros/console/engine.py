@@ -197,5 +197,5 @@ def _present_key(path: Path, manifest: 'Manifest') -> 'PlanKey':
         return PlanKey.of(manifest, recipe, this_machine())
     except RunnerUnavailable as error:
         raise RunnerUnavailable(
-            f'which plans are in use cannot be told here ({error}); --all removes all of them'
+            f'which plans are in use is not known here ({error}); --all removes all of them'
         ) from None

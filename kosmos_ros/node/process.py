@@ -101,8 +101,8 @@ class _End:
             # An answer that could not be sent, as a rule because its caller is gone.
             get_logger('kosmos').warning(f'the middleware reports: {error}')
             return
-        # Our own callbacks do not raise.  If something else does, the process must end, for
-        # whoever starts it again, instead of staying without an executor.
+        # Our own callbacks do not raise.  If something else does, the process must end, so that it
+        # can be restarted, instead of staying without an executor.
         get_logger('kosmos').fatal(f'the executor ended: {error!r}')
         self.ask(1)
 

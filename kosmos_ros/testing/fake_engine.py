@@ -212,17 +212,22 @@ class FakeEngine(Engine):
         said: list[str] = []
 
         def draft(finish: Finish) -> Draft:
-            told = tuple(said)
+            words_so_far = tuple(said)
 
             def transcript() -> Transcript:
-                if len(told) < len(said):
+                if len(words_so_far) < len(said):
                     raise RuntimeError('a transcript was asked for after a further step')
                 if ask.task is not Task.CHAT:
                     raise ValueError('this task is no part of a conversation')
-                ids = (*history.ids, number, *range(-1, -len(told) - 1, -1))
+                ids = (*history.ids, number, *range(-1, -len(words_so_far) - 1, -1))
                 return Transcript(ids, (*history.images, *contexts), object(), speech.nbytes, self)
 
-            return Draft(len(told), finish, lambda: _answer_of(told, speech.boxes), transcript)
+            return Draft(
+                len(words_so_far),
+                finish,
+                lambda: _answer_of(words_so_far, speech.boxes),
+                transcript,
+            )
 
         self._step(speech, said)
         yield draft(Finish.NONE)
@@ -274,7 +279,7 @@ class _OneThread:
 
 
 def _coloured(image: Image, colour: tuple[int, int, int]) -> tuple[ScoredBox, ...]:
-    """The box around all pixels within 48 grey levels of a colour; none without such a pixel."""
+    """Return the box around all pixels within 48 grey levels of a colour; none without such a pixel."""
     near = np.all(np.abs(image.astype(np.int16) - np.array(colour, np.int16)) < 48, axis=2)
     if not near.any():
         return ()

@@ -56,7 +56,7 @@ class Speech:
 
 
 def speech_from(words: dict[str, object]) -> Speech:
-    """A speech from its fields in JSON.
+    """Read a speech from its fields in JSON.
 
     :raises ValueError, TypeError, AttributeError: as `act_from`.
     """
@@ -77,9 +77,9 @@ def _boxes(rows: object) -> tuple[ScoredBox, ...]:
 
 
 def act_from(words: dict[str, object]) -> Act:
-    """An act from its fields in JSON.
+    """Read an act from its fields in JSON.
 
-    :raises ValueError, TypeError: when a word is unknown or has a senseless value.
+    :raises ValueError, TypeError: when a word is unknown or has a wrong value.
     """
     changed = dict(words)
     if 'boxes' in words:

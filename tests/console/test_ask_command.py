@@ -169,7 +169,7 @@ def test_an_engine_that_fails_in_the_middle(
         (['none.png', QUESTION], 'there is no file none.png'),
         (['cup.png', 'What', 'is', 'this?'], 'there is no file What; '),
         (['cup.png', 'none.jpg'], 'there is no file none.jpg'),
-        (['.', QUESTION], 'Is a directory'),
+        (['.', QUESTION], 'folder'),
         (['notes', QUESTION], 'notes is no picture'),
         (['cup.png', 'notes'], 'notes is no picture'),
         (['What is this?'], "GROUNDED_QUESTION needs an image, and 'What is this?' is no file"),

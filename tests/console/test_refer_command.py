@@ -75,7 +75,7 @@ def test_a_script_as_engine(command: Command, here: Path) -> None:
     ('arguments', 'reason'),
     [
         (['none.png', 'the cup'], 'none.png cannot be read as a picture: there is no such file'),
-        (['.', 'the cup'], 'Is a directory'),
+        (['.', 'the cup'], 'folder'),
         (['text.png', 'the cup'], 'text.png is no picture'),
         (['cut.png', 'the cup'], 'cut.png cannot be read as a picture'),
         (['cup.png', ''], 'empty'),

@@ -129,7 +129,7 @@ def _bring(
 
 
 def _needed(cache: 'HubCache', repository: str, listing: 'Listing') -> 'list[RemoteFile]':
-    """What a build reads of a commit; an index is fetched for that."""
+    """Return the files of a commit that a build reads; an index is fetched for that."""
 
     def listed(*names: str) -> 'RemoteFile':
         for name in names:
@@ -156,7 +156,7 @@ def _needed(cache: 'HubCache', repository: str, listing: 'Listing') -> 'list[Rem
 
 
 def _is_whole(snapshot: Path) -> bool:
-    """Whether the cache has all that a build reads of a commit."""
+    """Return whether the cache has all that a build reads of a commit."""
     if not (snapshot / CONFIG_FILE).is_file():
         return False
     if not any((snapshot / name).is_file() for name in TOKENIZER_FILES):

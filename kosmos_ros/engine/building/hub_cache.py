@@ -2,7 +2,7 @@
 
 Files come by plain HTTP, into the layout that huggingface_hub documents for its cache.  Its own
 `hf_hub_download` removes what it has of a file when it is cut off, over HTTP and over Xet: several
-gigabytes would begin anew.
+gigabytes would start again.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,11 +42,11 @@ class HubCache:
         self._blobs = self._folder / 'blobs'
 
     def snapshot(self, commit: str) -> Path:
-        """Where the files of a commit are or will be."""
+        """Return where the files of a commit are or will be."""
         return self._folder / 'snapshots' / commit
 
     def known_commit(self, revision: str) -> str | None:
-        """The commit that a branch or tag was when it was last fetched."""
+        """Return the commit that a branch or tag was when it was last fetched."""
         try:
             commit = (self._folder / 'refs' / revision).read_text(encoding='ascii')
         except (OSError, ValueError):
@@ -62,7 +62,7 @@ class HubCache:
             path.write_text(commit, encoding='ascii')
 
     def has(self, commit: str, file: RemoteFile) -> bool:
-        """Whether a file of a commit is in the cache."""
+        """Return whether a file of a commit is in the cache."""
         return (self.snapshot(commit) / file.name).is_file()
 
     def check_room(self, commit: str, files: Sequence[RemoteFile]) -> None:
@@ -128,7 +128,7 @@ class HubCache:
             )
             target.flush()
             if _digest_of(path, file) != file.digest:
-                # Going on from it would fail in the same way for ever.
+                # Going on from it would fail in the same way each time.
                 path.unlink()
                 raise EngineFileError(
                     f'what came of {file.name} is not what {constants.ENDPOINT} lists: its hash '
@@ -169,7 +169,7 @@ class _DownloadProgress:
 
 
 def _digest_of(path: Path, file: RemoteFile) -> str:
-    """Of the kind that the hub gives for this file."""
+    """Return the digest of a file, of the kind that the hub gives for it."""
     if len(file.digest) == _SHA256_DIGITS:
         return sha256_of(path)
     content = path.read_bytes()

@@ -60,7 +60,8 @@ def list_files(repository: str, revision: str) -> Listing:
 
 
 def _listing_of(info: ModelInfo) -> Listing:
-    """
+    """Read the hub's answer about a commit.
+
     :raises ValueError: when the answer is not that of a hub.
     """
     files = {one.rfilename: _remote_file(one) for one in info.siblings or ()}

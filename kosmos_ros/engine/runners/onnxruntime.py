@@ -127,7 +127,7 @@ class OnnxRuntimeRunner(Runner):
     ) -> tuple[Floats, OnnxRuntimeKeyValues]:
         """See `Runner.prefill`.
 
-        :raises EngineError: when the model has no positions for so many tokens.
+        :raises EngineError: when the model has too few positions.
         :raises ValueError: when both a prefix and a past are given.
         """
         if prefix is not None and past is not None:

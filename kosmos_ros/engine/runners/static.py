@@ -138,8 +138,8 @@ class StaticRunner(Runner):
     ) -> tuple[Tensor, StaticKeyValues]:
         """See `Runner.prefill`.
 
-        :raises EngineError: when the prompts are longer than the recipe's shapes, or rows have no
-            slots for so many tokens.
+        :raises EngineError: when the prompts are longer than the recipe's shapes, or rows have too
+            few slots.
         :raises ValueError: when both a prefix and a past are given.
         """
         if prefix is not None and past is not None:
@@ -212,7 +212,7 @@ class StaticRunner(Runner):
     def _run(
         self, shape: Shape, tokens: Tensor, past: StaticKeyValues, new: Tokens
     ) -> tuple[Tensor, StaticKeyValues]:
-        """As `_read`, in one run."""
+        """Do the same as `_read` in one run."""
         (rows, width, slots), (count, length) = shape, tokens.shape[:2]
         self._arena.load(past, rows, slots)
         step = self._steps[shape]

@@ -87,7 +87,7 @@ class TorchRunner(Runner):
     ) -> tuple[Tensor, TorchKeyValues]:
         """See `Runner.prefill`.
 
-        :raises EngineError: when the model has no positions for so many tokens.
+        :raises EngineError: when the model has too few positions.
         :raises ValueError: when both a prefix and a past are given.
         """
         if prefix is not None and past is not None:

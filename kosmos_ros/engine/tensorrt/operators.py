@@ -246,7 +246,7 @@ def _operands(node: 'onnx.NodeProto', tier: Tier, graph: _Graph) -> Iterator[str
 
 
 def _restrictions(node: 'onnx.NodeProto', graph: _Graph) -> Iterator[str]:
-    """What the importers demand beyond types."""
+    """Yield what violates the demands of the importers beyond types."""
     import onnx
 
     given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}

@@ -14,7 +14,7 @@ from kosmos_ros.node.diagnostics.counters import Counters
 from kosmos_ros.node.engine.engine_worker import EngineWorker
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-# A camera that is silent for so many times the allowed age is lost, not late.
+# A camera that is silent for this many times the allowed age is lost, not late.
 _LOST = 5.0
 _FAILURES_THAT_MATTER = 3
 _STUCK_S = 30.0
