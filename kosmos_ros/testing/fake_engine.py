@@ -279,7 +279,7 @@ class _OneThread:
 
 
 def _coloured(image: Image, colour: tuple[int, int, int]) -> tuple[ScoredBox, ...]:
-    """Return the box around all pixels within 48 grey levels of a colour; none without such a pixel."""
+    """Return the box around all pixels within 48 grey levels of a colour, if there are any."""
     near = np.all(np.abs(image.astype(np.int16) - np.array(colour, np.int16)) < 48, axis=2)
     if not near.any():
         return ()

@@ -1,6 +1,7 @@
 """The command line: wrong input is one line and an exit code, never a traceback."""
 
 import json
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -100,6 +101,8 @@ def test_the_embedded_engine_answers_without_ros_and_torch(tmp_path: Path) -> No
     seed = 935
     (question,) = (one for one in refer_questions_for(seed, 6) if one.expression == 'the red ball')
     Image.fromarray(view_for(seed).rgb).save(tmp_path / 'table.png')
+    home = tmp_path / 'home'
+    home.mkdir()
     code = (
         'import sys; from kosmos_ros.console.main import main\n'
         "main(['refer', 'table.png', sys.argv[1]]); "
@@ -111,8 +114,11 @@ def test_the_embedded_engine_answers_without_ros_and_torch(tmp_path: Path) -> No
         capture_output=True,
         text=True,
         timeout=60,
+        env={**os.environ, 'HOME': str(home)},
     )
     assert (done.returncode, done.stderr) == (0, f'picture: {tmp_path / "table.refer.png"}\n')
+    # Nothing is written there, ONNX Runtime's telemetry included.
+    assert list(home.iterdir()) == []
     (answer,) = json.loads(done.stdout.splitlines()[-1])['answers']
     found, truth = (
         Box.from_pixels(tuple(corners), 640, 480)

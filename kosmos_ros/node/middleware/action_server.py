@@ -68,9 +68,13 @@ class ReliableActionServer(ActionServer):  # type: ignore[misc]
         with self._idle:
             if not self._idle.wait_for(lambda: not self._goals, timeout_s):
                 return False
+        executor = self._node.executor
+        # Without one, no goal can have been accepted.
+        if executor is None:
+            return True
         # Results are sent by tasks of the executor, which takes them in order.
         sent = threading.Event()
-        self._node.executor.create_task(sent.set)
+        executor.create_task(sent.set)
         return sent.wait(deadline - time.monotonic())
 
     async def execute(self, taken_data: Mapping[str, object]) -> None:
