@@ -42,6 +42,7 @@ FULL = Kosmos2Config()
 SHALLOW = replace(
     FULL, text=replace(FULL.text, layers=2), vision=replace(FULL.vision, num_hidden_layers=2)
 )
+pytestmark = pytest.mark.engines
 PARAMETERS = {FULL: 1_664_485_376, SHALLOW: 279_035_904}
 
 
