@@ -111,15 +111,16 @@ def engines_in(cache: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     made = cache / _key()
     with _locked(cache / 'lock'):
+        partial = cache / 'partial'
+        shutil.rmtree(partial, ignore_errors=True)
         if not made.is_dir():
-            partial = cache / 'partial'
-            shutil.rmtree(partial, ignore_errors=True)
             _build_all(partial)
             partial.rename(made)
         os.utime(made)
         for other in cache.iterdir():
             if other.is_dir() and time.time() - other.stat().st_mtime > KEPT_S:
-                shutil.rmtree(other)
+                # Renamed first, as half of one must not pass for a whole one.
+                shutil.rmtree(other.rename(partial))
     return made
 
 
