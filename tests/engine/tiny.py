@@ -171,7 +171,9 @@ def _key() -> str:
         digest.update(f'{path.relative_to(PACKAGE.parent)}\0'.encode())
         digest.update(path.read_bytes() + b'\0')
     libraries = [f'{name} {version(name)}' for name in LIBRARIES]
-    digest.update('\0'.join((platform.python_version(), platform.machine(), *libraries)).encode())
+    machine = (platform.python_version(), platform.machine())
+    # What it takes of the packaged recipes is in none of these files.
+    digest.update('\0'.join((*machine, *libraries, repr(RECIPE))).encode())
     return digest.hexdigest()[:16]
 
 
