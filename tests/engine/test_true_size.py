@@ -89,7 +89,12 @@ def random_weights(config: Kosmos2Config) -> dict[str, Tensor]:
 @pytest.fixture(
     scope='module',
     params=[
-        pytest.param(SHALLOW, id='2 layers', marks=needs_memory(4)),
+        pytest.param(
+            SHALLOW,
+            id='2 layers',
+            # Twenty seconds, most of it in the exporter: on a busy machine, minutes.
+            marks=[pytest.mark.timeout(480), needs_memory(4)],
+        ),
         pytest.param(
             FULL,
             id='24 layers',
