@@ -14,12 +14,14 @@ SETUP = @command -v $(PYTHON) > /dev/null || { \
 # Runs a command with ROS 2 from .venv, whatever else this shell has sourced.
 IN_VENV = .venv/bin/python -m kosmos_ros.environment
 COLCON = .venv/colcon
+# In as many processes as there are cores, within what 8 GB hold.
+PYTEST = $(IN_VENV) pytest --numprocesses logical --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint colcon clean
+.PHONY: help setup demo test test-fast nightly lint colcon clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 setup:  ## make .venv with ROS 2 and this project in it (the other targets do that as needed)
 	$(SETUP)
@@ -28,9 +30,17 @@ demo:  ## ask a simulated camera where things are; other scenes: make demo SEED=
 	$(SETUP)
 	@.venv/bin/python -m kosmos_ros demo $(if $(SEED),--seed $(SEED))
 
-test:  ## run all tests; some of them: make test ARGS='-k boxes'
+test:  ## run all tests but the nightly ones; some of them: make test ARGS='-k boxes'
 	$(SETUP) --with test
-	@$(IN_VENV) pytest $(ARGS)
+	@$(PYTEST) -m 'not slow' $(ARGS)
+
+test-fast:  ## run what needs neither built engines nor nodes as processes: a minute
+	$(SETUP) --with test
+	@$(PYTEST) -m 'not slow and not engines and not system' $(ARGS)
+
+nightly:  ## run the tests that take minutes and 18 GB of memory: the released model's full depth
+	$(SETUP) --with test
+	@$(IN_VENV) pytest -m slow $(ARGS)
 
 lint:  ## check style and types
 	$(SETUP) --with test

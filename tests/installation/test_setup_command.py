@@ -57,7 +57,8 @@ def test_make_lists_its_targets() -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
 
     targets = [line.split()[1] for line in result.stdout.splitlines()]
-    assert targets == ['help', 'setup', 'demo', 'test', 'lint', 'colcon', 'clean']
+    tests = ['test', 'test-fast', 'nightly']
+    assert targets == ['help', 'setup', 'demo', *tests, 'lint', 'colcon', 'clean']
 
 
 def _copy_of_the_command(tmp_path: Path) -> Path:

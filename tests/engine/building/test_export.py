@@ -3,45 +3,22 @@ on its number of layers.
 """
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import onnx
-import pytest
-from safetensors.torch import save_file
 
-from kosmos_ros.engine.building.export import export_graphs
+from engine.tiny import DEEP, DEEP_GRAPHS
 from kosmos_ros.engine.directory.recipe import Recipe
 from kosmos_ros.engine.tensorrt.tiers import TIERS
-from kosmos_ros.model.config import Kosmos2Config, TextConfig, VisionConfig
-from kosmos_ros.model.network.kosmos2 import Kosmos2
 
-LAYERS = 5
+LAYERS = DEEP.text.layers
 
 
-@pytest.mark.timeout(300)
-def test_every_layer_has_its_operators(recipe: Recipe, tmp_path: Path) -> None:
-    """The export itself holds them against the table of their tier."""
-    config = Kosmos2Config(
-        text=TextConfig(
-            vocab_size=1100, embed_dim=32, layers=LAYERS, ffn_dim=64, attention_heads=4
-        ),
-        vision=VisionConfig(
-            hidden_size=24,
-            intermediate_size=48,
-            num_hidden_layers=1,
-            num_attention_heads=3,
-            image_size=42,
-        ),
-        latent_query_num=6,
-    )
-    weights = Kosmos2(config).half().state_dict()
-    del weights['text_model.lm_head.weight']
-    save_file(weights, tmp_path / 'model.safetensors')
-    export_graphs(config, replace(recipe, runner='tensorrt', precision='fp16'), tmp_path)
+def test_every_layer_has_its_operators(recipe: Recipe, built_in: Path) -> None:
+    """The export itself has held them against the table of their tier."""
     counts = {}
     for tier in TIERS:
-        path = tmp_path / f'decoder.{tier.name}.onnx'
+        path = built_in / DEEP_GRAPHS / f'decoder.{tier.name}.onnx'
         graph = onnx.load(path, load_external_data=False).graph
         assert len(graph.input) == 3 + 4 * LAYERS
         assert len(graph.output) == 1 + 2 * LAYERS

@@ -533,6 +533,7 @@ def test_only_who_fetches_loads_the_library() -> None:
     assert (done.stderr, done.returncode) == (b'', 0)
 
 
+@pytest.mark.engines
 def test_the_command(
     user: User, recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -148,6 +148,7 @@ def test_an_old_tensorrt_is_passed_over(gpu: Double, fp16: Path) -> None:
 
 # What comes before the plans is the same for all releases, and takes long.
 @pytest.mark.parametrize('surface', ['11.4.0.106'], indirect=True)
+@pytest.mark.engines
 def test_one_command_from_checkpoint_to_plans(
     gpu: Double, checkpoint: Path, recipe: Recipe, tmp_path: Path
 ) -> None:
