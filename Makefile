@@ -34,7 +34,7 @@ test:  ## run all tests but the nightly ones; some of them: make test ARGS='-k b
 	$(SETUP) --with test
 	@$(PYTEST) -m 'not slow' $(ARGS)
 
-test-fast:  ## run what needs neither built engines nor nodes as processes: a minute
+test-fast:  ## run what needs neither built engines nor nodes as processes
 	$(SETUP) --with test
 	@$(PYTEST) -m 'not slow and not engines and not system' $(ARGS)
 
