@@ -28,6 +28,8 @@ from kosmos_ros.model.vocabulary import LOCATIONS, TAGS, Vocabulary
 from .reference import tokenizer
 from .test_vocabulary import SPACES, WORDS, texts
 
+pytestmark = pytest.mark.parity
+
 JSON = 'tokenizer.json'
 # Hypothesis calls a test thousands of times.
 opened = cache(Vocabulary.from_file)

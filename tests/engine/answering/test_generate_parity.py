@@ -29,6 +29,8 @@ from kosmos_ros.model.vocabulary import Vocabulary
 from kosmos_ros.tabletop.language.expressions import WORDS as KNOWN
 from kosmos_ros.tabletop.language.word_model import write_word_model
 
+pytestmark = pytest.mark.parity
+
 WORDS = tuple(dict.fromkeys((*KNOWN, 'question', 'answer')))
 _NEW = 14
 # Prompts of each configuration; 200 in all.

@@ -11,6 +11,8 @@ from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.network.kosmos2 import Kosmos2, stacked
 from model.reference import CONFIGS, full_logits, image_embeds, prompts, reference
 
+pytestmark = pytest.mark.parity
+
 CLOSE = 1e-4
 
 

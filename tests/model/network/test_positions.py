@@ -8,6 +8,8 @@ from transformers.models.kosmos2.modeling_kosmos2 import (
 
 from kosmos_ros.model.network.positions import sinusoidal_positions
 
+pytestmark = pytest.mark.parity
+
 
 @pytest.mark.parametrize(
     ('length', 'width', 'pad'),

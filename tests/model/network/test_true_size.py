@@ -18,6 +18,8 @@ from kosmos_ros.model.network.kosmos2 import Kosmos2
 from model.network.test_kosmos2 import Reader
 from model.reference import image_embeds
 
+pytestmark = pytest.mark.parity
+
 
 def available_gb() -> float:
     """Return the available memory."""

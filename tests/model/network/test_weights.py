@@ -16,6 +16,8 @@ from kosmos_ros.model.network.weights import load_model
 from model.network.test_kosmos2 import CLOSE, Reader, full_logits, max_difference
 from model.reference import CONFIGS, image_embeds, prompts, reference
 
+pytestmark = pytest.mark.parity
+
 HEAD = 'text_model.lm_head.weight'
 EMBEDDING = 'text_model.model.embed_tokens.weight'
 NORM = 'text_model.model.layer_norm.weight'
