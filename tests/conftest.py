@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SYSTEM in item.path.parents:
             item.add_marker('system')
-        if 'built_in' in getattr(item, 'fixturenames', ()):
+        if 'tiny_engines' in getattr(item, 'fixturenames', ()):
             item.add_marker('engines')
 
 

@@ -63,7 +63,7 @@ class Case:
         self.files = files
         self.both = (runner, reference_of(files))
         self.tolerance = tolerance
-        self.golden = ReferenceAnswers.read(files.path / 'reference.safetensors')
+        self.reference = ReferenceAnswers.read(files.path / 'reference.safetensors')
         self.first = files.vocabulary.first_location
 
     def same(self, values: Both) -> None:
@@ -75,7 +75,7 @@ class Case:
 
     def see(self, flipped: bool = False) -> Both:
         """Embeddings of a picture."""
-        pixels = self.golden.pixels
+        pixels = self.reference.pixels
         pixels = pixels[..., ::-1].copy() if flipped else pixels
         embeds = [one.vision(pixels) for one in self.both]
         self.same(embeds)
@@ -83,7 +83,7 @@ class Case:
 
     def look(self, flipped: bool = False) -> Both:
         """A picture as a prefix."""
-        ids = self.golden.image_ids
+        ids = self.reference.image_ids
         read = [
             one.prefill(ids, np.array([ids.shape[1]]), images=[image])
             for one, image in zip(self.both, self.see(flipped), strict=True)
@@ -170,7 +170,7 @@ def talk(case: Case) -> None:
     pasts: Both | None = None
     for turn in range(2):
         text, _ = case.prompts(1, 13, seed=turn)
-        pieces = [text[:, :7], np.hstack([text[:, 7:], case.golden.image_ids]), text[:, :3]]
+        pieces = [text[:, :7], np.hstack([text[:, 7:], case.reference.image_ids]), text[:, :3]]
         for index, ids in enumerate(pieces):
             prefixes = None if pasts else first
             images = [image] if index == 1 else []

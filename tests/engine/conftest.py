@@ -20,7 +20,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Build the tiny engines if a test wants them: before the first test, as it takes longer than
     any test may.
     """
-    wanted = any('built_in' in getattr(item, 'fixturenames', ()) for item in session.items)
+    wanted = any('tiny_engines' in getattr(item, 'fixturenames', ()) for item in session.items)
     if not wanted or session.config.option.collectonly:
         return
     try:
@@ -62,7 +62,7 @@ def recipe() -> Recipe:
 
 
 @pytest.fixture(scope='session')
-def built_in(pytestconfig: pytest.Config) -> Path:
+def tiny_engines(pytestconfig: pytest.Config) -> Path:
     """Where the engines and graphs of `tiny.py` have been built: nothing is to change there."""
     built = pytestconfig.stash[BUILT]
     if isinstance(built, Exception):
@@ -71,13 +71,13 @@ def built_in(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(scope='session')
-def engines(built_in: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def engines(tiny_engines: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Engine directories by runner and precision: copies, so that no later run sees what a test
     does to one.
     """
     out = tmp_path_factory.mktemp('engines')
     names = [f'{runner}-{precision}' for runner, precision in ENGINES]
-    return {name: Path(shutil.copytree(built_in / name, out / name)) for name in names}
+    return {name: Path(shutil.copytree(tiny_engines / name, out / name)) for name in names}
 
 
 @pytest.fixture(scope='module', params=KINDS)

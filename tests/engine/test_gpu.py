@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from kosmos_ros.engine.base import Image
+from kosmos_ros.engine.building.plans import build_plans
 from kosmos_ros.engine.directory.directory import EngineDirectory
 from kosmos_ros.engine.directory.reference import TOLERANCES, ReferenceAnswers, self_check
 from kosmos_ros.engine.kosmos2 import Kosmos2Engine
@@ -83,10 +84,10 @@ def test_pytorch(engines: dict[str, Path], name: str, graphs: bool, image: Image
         files.recipe,
         files.vocabulary.image_open,
     )
-    golden = ReferenceAnswers.read(files.path / 'reference.safetensors')
+    reference = ReferenceAnswers.read(files.path / 'reference.safetensors')
     # The second time, everything that can be is replayed.
     for _ in range(2):
-        for line in self_check(runner, golden, 'full', files.recipe.precision):
+        for line in self_check(runner, reference, 'full', files.recipe.precision):
             print(f'{name}: {line}')
     long_answer(files, runner)
     engine = Kosmos2Engine(name, runner, files.vocabulary, files.config)
@@ -111,7 +112,8 @@ def test_the_fallback_is_the_gpu(engines: dict[str, Path], image: Image) -> None
 def test_tensorrt(engines: dict[str, Path], tmp_path: Path, name: str, image: Image) -> None:
     directory = Path(shutil.copytree(engines[name], tmp_path / 'engine'))
     files = EngineDirectory.verified(directory)
-    runner, _ = open_runner(files, 'tensorrt', level='full', build_plans='missing', report=print)
+    build_plans(files, print)
+    runner, _ = open_runner(files, 'tensorrt', level='full', report=print)
     long_answer(files, runner)
     engine = Kosmos2Engine(name, runner, files.vocabulary, files.config)
     show_times(name, engine, image)

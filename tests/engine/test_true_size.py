@@ -133,11 +133,11 @@ def engine(
 def test_answers_as_the_reference(engine: Path, tier: str) -> None:
     log = Log()
     files = EngineDirectory.verified(engine)
-    golden = ReferenceAnswers.read(engine / REFERENCE_FILE)
+    reference = ReferenceAnswers.read(engine / REFERENCE_FILE)
     image_token = files.vocabulary.image_open
     runner = OnnxRuntimeRunner(engine, files.config, image_token, files.recipe, tier)
     log(f'{tier} loaded')
-    for line in self_check(runner, golden, 'full', files.recipe.precision):
+    for line in self_check(runner, reference, 'full', files.recipe.precision):
         log(line)
     runner.close()
     del runner

@@ -303,8 +303,8 @@ def test_other_answers_than_the_reference_are_refused(
     real = build.compute_reference
 
     def tampered(*args: Any) -> Any:
-        golden = real(*args)
-        return replace(golden, step_hidden=1.5 * golden.step_hidden)
+        reference = real(*args)
+        return replace(reference, step_hidden=1.5 * reference.step_hidden)
 
     with monkeypatch.context() as patch:
         patch.setattr(build, 'compute_reference', tampered)
@@ -321,8 +321,10 @@ def every_byte(directory: Path) -> Iterator[tuple[str, bytes]]:
         yield path.name, path.read_bytes()
 
 
-def test_no_path_of_this_machine_is_in_an_engine(engines: dict[str, Path], built_in: Path) -> None:
-    ours = (built_in.parent, Path(build.__file__).parents[3], Path(np.__file__).parents[1])
+def test_no_path_of_this_machine_is_in_an_engine(
+    engines: dict[str, Path], tiny_engines: Path
+) -> None:
+    ours = (tiny_engines.parent, Path(build.__file__).parents[3], Path(np.__file__).parents[1])
     for directory in engines.values():
         for name, content in every_byte(directory):
             for place in ('/work', '/home', 'site-packages', '/tmp', *map(str, ours)):

@@ -14,11 +14,11 @@ from kosmos_ros.engine.tensorrt.tiers import TIERS
 LAYERS = DEEP.text.layers
 
 
-def test_every_layer_has_its_operators(recipe: Recipe, built_in: Path) -> None:
+def test_every_layer_has_its_operators(recipe: Recipe, tiny_engines: Path) -> None:
     """The export itself has held them against the table of their tier."""
     counts = {}
     for tier in TIERS:
-        path = built_in / DEEP_GRAPHS / f'decoder.{tier.name}.onnx'
+        path = tiny_engines / DEEP_GRAPHS / f'decoder.{tier.name}.onnx'
         graph = onnx.load(path, load_external_data=False).graph
         assert len(graph.input) == 3 + 4 * LAYERS
         assert len(graph.output) == 1 + 2 * LAYERS

@@ -13,7 +13,7 @@ from sentencepiece import SentencePieceProcessor
 import yaml
 
 from kosmos_ros.console.main import main
-from kosmos_ros.engine.directory import reference as golden
+from kosmos_ros.engine.directory import reference
 from kosmos_ros.engine.directory.checksums import hashed_json
 from kosmos_ros.engine.directory.directory import EngineDirectory
 from kosmos_ros.engine.directory.manifest import FILE_NAME, FORMAT, Manifest
@@ -206,7 +206,7 @@ def loaders(engine: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     spy(SentencePieceProcessor, 'load_from_serialized_proto')
     spy(onnxruntime_runner, 'safe_open')
     spy(weights, 'safe_open')
-    spy(golden, 'safe_open')
+    spy(reference, 'safe_open')
     spy(yaml, 'safe_load')
     real = json.loads
 

@@ -40,7 +40,7 @@ def files(engines: dict[str, Path]) -> EngineDirectory:
 
 
 @pytest.fixture(scope='module')
-def golden(files: EngineDirectory) -> ReferenceAnswers:
+def reference(files: EngineDirectory) -> ReferenceAnswers:
     return ReferenceAnswers.read(files.path / 'reference.safetensors')
 
 
@@ -62,29 +62,29 @@ def stages(lines: Iterator[str]) -> list[str]:
     return [line.partition(':')[0] for line in lines]
 
 
-def test_written_and_read_it_is_the_same(golden: ReferenceAnswers, tmp_path: Path) -> None:
-    golden.write(tmp_path / 'reference.safetensors')
-    assert same(ReferenceAnswers.read(tmp_path / 'reference.safetensors'), golden)
+def test_written_and_read_it_is_the_same(reference: ReferenceAnswers, tmp_path: Path) -> None:
+    reference.write(tmp_path / 'reference.safetensors')
+    assert same(ReferenceAnswers.read(tmp_path / 'reference.safetensors'), reference)
     assert [path.name for path in tmp_path.iterdir()] == ['reference.safetensors']
 
 
-def test_the_same_is_asked_each_time(files: EngineDirectory, golden: ReferenceAnswers) -> None:
+def test_the_same_is_asked_each_time(files: EngineDirectory, reference: ReferenceAnswers) -> None:
     network = load_model(files.path, torch.float32)
-    reference = TorchRunner(network, files.vocabulary.image_open)
-    again = compute_reference(reference, files.vocabulary, files.config)
+    runner = TorchRunner(network, files.vocabulary.image_open)
+    again = compute_reference(runner, files.vocabulary, files.config)
     for field in fields(ReferenceAnswers):
-        found, stored = getattr(again, field.name), getattr(golden, field.name)
+        found, stored = getattr(again, field.name), getattr(reference, field.name)
         assert np.allclose(found, stored, rtol=1e-3, atol=1e-4), field.name
         assert found.dtype == stored.dtype
     # Rows of several lengths, and no tag where words are.
-    assert sorted(golden.lengths.tolist()) != golden.lengths.tolist()
-    assert golden.ids.max() < files.vocabulary.first_location
+    assert sorted(reference.lengths.tolist()) != reference.lengths.tolist()
+    assert reference.ids.max() < files.vocabulary.first_location
 
 
-def test_a_damaged_file_is_refused(golden: ReferenceAnswers, tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused(reference: ReferenceAnswers, tmp_path: Path) -> None:
     """A manifest's hash sees this, and damaged numbers, before; this is what stands behind it."""
     path = tmp_path / 'reference.safetensors'
-    golden.write(path)
+    reference.write(path)
     whole = path.read_bytes()
     rng = np.random.default_rng(1)
     header = 8 + int.from_bytes(whole[:8], 'little')
@@ -98,7 +98,7 @@ def test_a_damaged_file_is_refused(golden: ReferenceAnswers, tmp_path: Path) -> 
         path.write_bytes(content)
         try:
             # Some bits of a JSON text do not matter: a blank may be a tab.
-            assert same(ReferenceAnswers.read(path), golden)
+            assert same(ReferenceAnswers.read(path), reference)
         except EngineFileError as error:
             refusals.append(str(error))
     assert len(refusals) > 0.9 * len(damaged)
@@ -117,10 +117,10 @@ def test_another_kind_of_file_is_refused(tmp_path: Path, content: bytes) -> None
         ReferenceAnswers.read(path)
 
 
-def test_an_array_that_is_not_there_is_named(golden: ReferenceAnswers, tmp_path: Path) -> None:
+def test_an_array_that_is_not_there_is_named(reference: ReferenceAnswers, tmp_path: Path) -> None:
     path = tmp_path / 'reference.safetensors'
     for field in fields(ReferenceAnswers):
-        rest = {name: value for name, value in asdict(golden).items() if name != field.name}
+        rest = {name: value for name, value in asdict(reference).items() if name != field.name}
         save_file(rest, path)
         with pytest.raises(EngineFileError, match=field.name):
             ReferenceAnswers.read(path)
@@ -137,8 +137,8 @@ def test_a_good_runner_passes(engines: dict[str, Path], name: str, level: str) -
     files = EngineDirectory.verified(engines[name])
     image_token = files.vocabulary.image_open
     runner = OnnxRuntimeRunner(files.path, files.config, image_token, files.recipe)
-    golden = ReferenceAnswers.read(files.path / 'reference.safetensors')
-    lines = list(self_check(runner, golden, level, files.recipe.precision))
+    reference = ReferenceAnswers.read(files.path / 'reference.safetensors')
+    lines = list(self_check(runner, reference, level, files.recipe.precision))
     assert stages(iter(lines)) == LEVELS[level]
     assert all('cosine' in line and 'norm' in line for line in lines)
 
@@ -146,8 +146,8 @@ def test_a_good_runner_passes(engines: dict[str, Path], name: str, level: str) -
 def test_bfloat16_passes_on_its_own_runner(engines: dict[str, Path]) -> None:
     files = EngineDirectory.verified(engines['tensorrt-bf16'])
     runner = TorchRunner(load_model(files.path, torch.bfloat16), files.vocabulary.image_open)
-    golden = ReferenceAnswers.read(files.path / 'reference.safetensors')
-    assert stages(self_check(runner, golden, 'full', 'bf16')) == FULL
+    reference = ReferenceAnswers.read(files.path / 'reference.safetensors')
+    assert stages(self_check(runner, reference, 'full', 'bf16')) == FULL
 
 
 class Damaged:
@@ -231,7 +231,7 @@ CALLS = [
 @pytest.mark.parametrize(('call', 'index', 'stage'), CALLS)
 def test_damage_is_seen_and_its_stage_named(
     runner: Runner,
-    golden: ReferenceAnswers,
+    reference: ReferenceAnswers,
     call: str,
     index: int,
     stage: str,
@@ -239,18 +239,20 @@ def test_damage_is_seen_and_its_stage_named(
 ) -> None:
     lines: list[str] = []
     with pytest.raises(SelfCheckFailed, match=f'^self-check: {stage} {DAMAGES[harm]}'):
-        lines.extend(self_check(Damaged(runner, call, index, harm), golden, 'full', 'fp32'))
+        lines.extend(self_check(Damaged(runner, call, index, harm), reference, 'full', 'fp32'))
     # `extend` keeps what came before.
     assert stages(iter(lines)) == FULL[: FULL.index(stage.partition(',')[0])]
 
 
-def test_quick_asks_one_prompt_for_one_box(runner: Runner, golden: ReferenceAnswers) -> None:
+def test_quick_asks_one_prompt_for_one_box(runner: Runner, reference: ReferenceAnswers) -> None:
     later = Damaged(runner, 'fetch', FULL.index('decode 2'), one_nan)
-    assert stages(self_check(later, golden, 'quick', 'fp32')) == QUICK
+    assert stages(self_check(later, reference, 'quick', 'fp32')) == QUICK
     # The first row is the one that it asks.
     with pytest.raises(SelfCheckFailed, match='prefill of prompts'):
-        list(self_check(Damaged(runner, 'fetch', 2, scaled), golden, 'quick', 'fp32'))
-    wrong = replace(golden, hidden=np.concatenate([golden.hidden[:1], -golden.hidden[1:]]))
+        list(self_check(Damaged(runner, 'fetch', 2, scaled), reference, 'quick', 'fp32'))
+    wrong = replace(
+        reference, hidden=np.concatenate([reference.hidden[:1], -reference.hidden[1:]])
+    )
     assert stages(self_check(runner, wrong, 'quick', 'fp32')) == QUICK
     with pytest.raises(SelfCheckFailed, match='prefill of prompts'):
         list(self_check(runner, wrong, 'full', 'fp32'))
@@ -266,13 +268,13 @@ def runner_up_wins(values: Floats) -> Floats:
 
 @pytest.mark.parametrize('index', range(4), ids=BOXES[2:])
 def test_another_best_location_is_seen(
-    runner: Runner, golden: ReferenceAnswers, index: int
+    runner: Runner, reference: ReferenceAnswers, index: int
 ) -> None:
     damaged = Damaged(runner, 'logits', index, runner_up_wins)
     message = f'{FULL[2 + index]} prefers other location tokens than the reference'
     with pytest.raises(SelfCheckFailed, match=message):
         # The tolerance of 16 bits lets it pass as a vector.
-        list(self_check(damaged, golden, 'full', 'fp16'))
+        list(self_check(damaged, reference, 'full', 'fp16'))
 
 
 @pytest.mark.parametrize(
@@ -286,24 +288,24 @@ def test_another_best_location_is_seen(
 )
 def test_tolerance_is_that_of_the_precision(
     runner: Runner,
-    golden: ReferenceAnswers,
+    reference: ReferenceAnswers,
     precision: str,
     passed: tuple[float, ...],
     refused: tuple[float, ...],
 ) -> None:
     for share in passed:
         damaged = Damaged(runner, 'fetch', 2, lambda values, share=share: values * (1 - share))
-        assert stages(self_check(damaged, golden, 'full', precision)) == FULL
+        assert stages(self_check(damaged, reference, 'full', precision)) == FULL
     for share in refused:
         damaged = Damaged(runner, 'fetch', 2, lambda values, share=share: values * (1 + share))
         with pytest.raises(SelfCheckFailed, match=f'norm off by {share:.4f}'):
-            list(self_check(damaged, golden, 'full', precision))
+            list(self_check(damaged, reference, 'full', precision))
     little = Damaged(runner, 'fetch', 2, turned_a_little)
     if precision == 'fp32':
         with pytest.raises(SelfCheckFailed, match='cosine'):
-            list(self_check(little, golden, 'full', precision))
+            list(self_check(little, reference, 'full', precision))
     else:
-        assert stages(self_check(little, golden, 'full', precision)) == FULL
+        assert stages(self_check(little, reference, 'full', precision)) == FULL
 
 
 def test_every_precision_has_a_tolerance() -> None:

@@ -55,7 +55,7 @@ def test_ragged_pieces_are_one_prompt(case: Case, with_picture: bool) -> None:
 def test_pictures_in_later_pieces(case: Case) -> None:
     prefixes, images = case.look(), [case.see(), case.see(flipped=True)]
     text, _ = case.prompts(1, 30, seed=3)
-    picture = case.golden.image_ids
+    picture = case.reference.image_ids
     whole = np.hstack([text[:, :11], picture, text[:, 11:24], picture, text[:, 24:]])
     hidden, past = in_one_piece(
         case,
@@ -143,7 +143,7 @@ def test_what_runners_can_read(case: Case) -> None:
 
 def test_more_than_there_is_room_for(case: Case) -> None:
     prefixes = case.look()
-    shared = case.golden.image_ids.shape[1]
+    shared = case.reference.image_ids.shape[1]
     for one, prefix in zip(case.both, prefixes, strict=True):
         static = hasattr(one, '_recipe')
         most = 112 if static else 128 - shared
