@@ -1,6 +1,7 @@
 """The README says what the code says."""
 
 from pathlib import Path
+import re
 
 import pytest
 
@@ -27,13 +28,14 @@ def test_every_task_is_explained(task: Task) -> None:
     assert f'| `{task.name}` {task.value} |' in README
 
 
-def test_files_it_shows_are_there() -> None:
-    for name in (
-        'docs/ask.png',
-        'docs/demo.png',
-        'docs/rviz.png',
-        'docs/architecture.md',
-        'docs/log.md',
-    ):
-        assert f']({name})' in README
-        assert (ROOT / name).is_file()
+@pytest.mark.parametrize(
+    'page', [ROOT / 'README.md', *sorted(ROOT.glob('docs/**/*.md'))], ids=lambda page: page.name
+)
+def test_files_that_a_page_links_to_are_there(page: Path) -> None:
+    targets = re.findall(r'\]\(([^)#:]+)[^):]*\)', page.read_text(encoding='utf-8'))
+    assert [one for one in targets if not (page.parent / one).exists()] == []
+
+
+def test_it_links_to_all_pages() -> None:
+    for page in (*ROOT.glob('docs/*.md'), *ROOT.glob('docs/*.png')):
+        assert f'](docs/{page.name})' in README
