@@ -14,7 +14,7 @@ from kosmos_ros.node.middleware.action_server import ReliableActionServer
 
 @pytest.fixture
 def robot(domain: int):
-    robot = Robot(domain, '/mended')
+    robot = Robot(domain, '/patched')
     yield robot
     robot.close()
 

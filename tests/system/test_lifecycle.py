@@ -83,7 +83,7 @@ def test_every_state_answers(start) -> None:
     assert 'Traceback' not in process.output()
 
 
-def test_a_wrong_engine_is_one_line_and_can_be_mended(start, tmp_path) -> None:
+def test_a_wrong_engine_is_one_line_and_can_be_corrected(start, tmp_path) -> None:
     process, robot = start('-p', 'engine:=/no/such/engine')
     robot.wait_for_node()
     image = image_of(picture())

@@ -48,7 +48,7 @@ def restore(directory: Path, files: Files) -> None:
         (directory / name).write_bytes(whole)
 
 
-def resealed(whole: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
+def rehashed(whole: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
     """A manifest that somebody changed and gave a new hash of itself."""
     fields = json.loads(whole)
     del fields['sha256']
@@ -159,7 +159,7 @@ def of_manifests(files: Files) -> Iterator[Mutation]:
         yield manifest(title, value)
 
     def new_seal(title: str, change: Callable[[dict[str, Any]], object]) -> Mutation:
-        return manifest(f'{title}, sealed anew', resealed(whole, change))
+        return manifest(f'{title}, hashed again', rehashed(whole, change))
 
     for number in (0, 1, FORMAT + 1, -FORMAT, str(FORMAT), float('nan'), None, [FORMAT]):
         yield new_seal(f'format {number}', lambda all, number=number: all.update(format=number))
@@ -276,7 +276,7 @@ def test_what_the_manifest_does_not_name_is_not_read(
     whole = (engine / FILE_NAME).read_bytes()
     for name in Manifest.read(engine).files:
         (engine / FILE_NAME).write_bytes(
-            resealed(whole, lambda fields, name=name: fields['files'].pop(name))
+            rehashed(whole, lambda fields, name=name: fields['files'].pop(name))
         )
         with pytest.raises(EngineFileError, match=str(engine)):
             EngineDirectory.verified(engine)

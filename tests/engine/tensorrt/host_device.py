@@ -46,7 +46,7 @@ class HostDevice:
         return tensor
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Hold back the executions of `work`; what this gives does them, each time anew."""
+        """Hold back what `work` executes; return a function that executes it at each call."""
         with self.trt.record() as recording:
             work()
         assert recording.launches, 'nothing was captured'
