@@ -17,13 +17,13 @@ import resource
 import shutil
 import time
 
+from memory import needs_memory
 import pytest
 from safetensors.torch import save_file
 import torch
 from torch import Tensor
 
 from kosmos_ros.engine.building.build import build_engine
-from kosmos_ros.engine.building.estimates import available_memory
 from kosmos_ros.engine.directory.directory import (
     CONFIG_FILE,
     REFERENCE_FILE,
@@ -44,12 +44,6 @@ SHALLOW = replace(
 )
 pytestmark = pytest.mark.engines
 PARAMETERS = {FULL: 1_664_485_376, SHALLOW: 279_035_904}
-
-
-def needs_memory(gb: int) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(
-        available_memory() < gb * 1e9, reason=f'less than {gb} GB of memory is available'
-    )
 
 
 class Log:

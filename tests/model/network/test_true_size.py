@@ -5,8 +5,8 @@ of the vision encoder, so it does not see how rounding adds up; `make nightly` h
 """
 
 from dataclasses import replace
-from pathlib import Path
 
+from memory import needs_memory
 import pytest
 import torch
 from torch import Tensor
@@ -19,20 +19,6 @@ from model.network.test_kosmos2 import Reader
 from model.reference import image_embeds
 
 pytestmark = pytest.mark.parity
-
-
-def available_gb() -> float:
-    """Return the available memory."""
-    for line in Path('/proc/meminfo').read_text().splitlines():
-        if line.startswith('MemAvailable:'):
-            return int(line.split()[1]) / 1e6
-    return 0.0
-
-
-def needs_memory(gb: int) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(
-        available_gb() < gb, reason=f'less than {gb} GB of memory is available'
-    )
 
 
 def random_reference(layers: int) -> Kosmos2ForConditionalGeneration:
