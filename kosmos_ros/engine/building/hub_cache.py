@@ -88,20 +88,20 @@ class HubCache:
         """
         if self.has(commit, file):
             return
-        place, blob = self.snapshot(commit) / file.name, self._blobs / file.digest
+        link, blob = self.snapshot(commit) / file.name, self._blobs / file.digest
         with plain_errors(self._name, commit):
             self._blobs.mkdir(parents=True, exist_ok=True)
-            place.parent.mkdir(parents=True, exist_ok=True)
+            link.parent.mkdir(parents=True, exist_ok=True)
             # Another commit may have brought the same content.
             if not blob.is_file():
                 self._download(commit, file, blob)
             # A link whose blob had gone.
-            place.unlink(missing_ok=True)
+            link.unlink(missing_ok=True)
             try:
-                place.symlink_to(Path('..', '..', self._blobs.name, file.digest))
+                link.symlink_to(Path('..', '..', self._blobs.name, file.digest))
             except PermissionError:
                 # File systems of memory sticks have no links.
-                blob.replace(place)
+                blob.replace(link)
 
     def _partial(self, file: RemoteFile) -> Path:
         # `hf cache prune` knows the end of this name.
