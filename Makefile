@@ -46,6 +46,9 @@ lint:  ## check style and types
 	$(SETUP) --with test
 	@$(IN_VENV) ruff check .
 	@$(IN_VENV) mypy
+	@# These are skipped where there is no GPU, so nothing else would notice a call that is none.
+	@MYPYPATH=tests $(IN_VENV) mypy --explicit-package-bases --follow-imports=silent \
+		tests/engine/test_gpu.py
 
 colcon:  ## build both packages as in a ROS distribution, and look at what came out
 	$(SETUP) --with test
