@@ -18,7 +18,7 @@ COLCON = .venv/colcon
 PYTEST = $(IN_VENV) pytest --numprocesses logical --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast nightly lint colcon clean
+.PHONY: help setup demo test test-fast nightly gpu-check lint colcon clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -42,13 +42,17 @@ nightly:  ## run the tests that take minutes and 18 GB of memory: the released m
 	$(SETUP) --with test
 	@$(IN_VENV) pytest -m slow $(ARGS)
 
+gpu-check:  ## measure this machine's GPU, in eight minutes; the report is gpu-check.json
+	$(SETUP) --with test
+	@PYTHONPATH=tests $(IN_VENV) python -m gpu_check $(ARGS)
+
 lint:  ## check style and types
 	$(SETUP) --with test
 	@$(IN_VENV) ruff check .
 	@$(IN_VENV) mypy
 	@# These are skipped where there is no GPU, so nothing else would notice a call that is none.
 	@MYPYPATH=tests $(IN_VENV) mypy --explicit-package-bases --follow-imports=silent \
-		tests/engine/test_gpu.py
+		tests/engine/test_gpu.py tests/gpu_check
 
 colcon:  ## build both packages as in a ROS distribution, and look at what came out
 	$(SETUP) --with test
@@ -67,5 +71,6 @@ colcon:  ## build both packages as in a ROS distribution, and look at what came 
 		{ echo "kosmos_ros: colcon built no $$file" >&2; exit 1; }; done
 
 clean:  ## remove everything that the set-up, builds and runs have made
-	rm -rf .venv build install log demo.png .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build install log demo.png gpu-check.json \
+		.hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

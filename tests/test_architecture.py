@@ -50,6 +50,7 @@ ROS = {
 TORCH = {
     'engine/building/build.py',
     'engine/building/export.py',
+    'engine/building/layer_calls.py',
     'engine/machine.py',
     'engine/runners/cuda.py',
     'engine/runners/embeddings.py',

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kosmos_ros.errors import EngineFileError, RunnerUnavailable
 
 if TYPE_CHECKING:
-    from kosmos_ros.engine.directory.manifest import Manifest
+    from kosmos_ros.engine.directory.directory import EngineDirectory
     from kosmos_ros.engine.tensorrt.plans import PlanKey
 
 _EVERY_S = 1.0
@@ -27,7 +27,9 @@ def add_engine_commands(commands: 'argparse._SubParsersAction[argparse.ArgumentP
         'build',
         help='make an engine from a checkpoint of Kosmos-2, and its TensorRT plans',
         description='From a Hugging Face checkpoint to an engine directory.  Without '
-        '--checkpoint, TensorRT plans for this machine are added to the engine directory --out.',
+        '--checkpoint, TensorRT plans are added to the engine directory --out.  TensorRT for RTX '
+        'builds them without a GPU, and they run on any RTX GPU; TensorRT itself builds them for '
+        'this machine.',
     )
     build.add_argument(
         '--checkpoint',
@@ -39,7 +41,8 @@ def add_engine_commands(commands: 'argparse._SubParsersAction[argparse.ArgumentP
     )
     build.add_argument('--out', type=Path, required=True, help='the engine directory')
     build.add_argument(
-        '--recipe', help='jetson-orin, jetson-thor, desktop or cpu (the default), or a YAML file'
+        '--recipe',
+        help='rtx, desktop, jetson-orin, jetson-thor or cpu (the default), or a YAML file',
     )
     build.add_argument(
         '--precision',
@@ -102,7 +105,7 @@ def _info(options: argparse.Namespace) -> int:
     for name, entry in manifest.files.items():
         print(f'{entry.bytes:>13,}  {entry.sha256[:16]}  {name}')
     for plans in stored_plans(options.path):
-        print(f'{plans.bytes:>13,}  {plans.folder.name:16}  plans: {plans.machine}')
+        print(f'{plans.bytes:>13,}  {plans.folder.name:16}  plans: {plans.target}')
     return 0
 
 
@@ -140,8 +143,6 @@ def _build(options: argparse.Namespace) -> int:
         return 0
     try:
         build_plans(directory, console)
-        # New plans are compared with the reference answers when they are loaded.
-        runner, _ = open_runner(directory, 'tensorrt', level='off', report=console)
     except RunnerUnavailable as error:
         if options.checkpoint is None:
             raise
@@ -149,6 +150,16 @@ def _build(options: argparse.Namespace) -> int:
             f'no plans were built: {error}\n'
             'this directory may be copied to the machine that will run it; run there:\n'
             f'kosmos_ros engine build --out {options.out.name}'
+        )
+        return 0
+    try:
+        # New plans are compared with the reference answers when they are loaded.
+        runner, _ = open_runner(directory, 'tensorrt', level='off', report=console)
+    except RunnerUnavailable as error:
+        print(
+            f'the plans are not checked: {error}\n'
+            'this directory may be copied to a machine that runs them; its first start compares '
+            'them with the reference answers'
         )
         return 0
     runner.close()
@@ -173,28 +184,24 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _prune(options: argparse.Namespace) -> int:
     from kosmos_ros.engine.building.estimates import gigabytes
-    from kosmos_ros.engine.directory.manifest import Manifest
+    from kosmos_ros.engine.directory.directory import EngineDirectory
     from kosmos_ros.engine.tensorrt.plans import prune
 
-    manifest = Manifest.read(options.path)
-    keep = None if options.all else _present_key(options.path, manifest)
-    removed = prune(options.path, keep)
+    directory = EngineDirectory.verified(options.path)
+    removed = prune(options.path, None if options.all else _present_key(directory))
     for plans in removed:
-        print(f'removed {plans.folder} ({plans.machine}), {gigabytes(plans.bytes)}')
+        print(f'removed {plans.folder} ({plans.target}), {gigabytes(plans.bytes)}')
     if not removed:
         print('nothing to remove')
     return 0
 
 
-def _present_key(path: Path, manifest: 'Manifest') -> 'PlanKey':
-    from kosmos_ros.engine.directory.directory import RECIPE_FILE
-    from kosmos_ros.engine.directory.recipe import Recipe
-    from kosmos_ros.engine.machine import this_machine
+def _present_key(directory: 'EngineDirectory') -> 'PlanKey':
+    from kosmos_ros.engine.machine import plan_target
     from kosmos_ros.engine.tensorrt.plans import PlanKey
 
-    recipe = Recipe.from_yaml(path / RECIPE_FILE)
     try:
-        return PlanKey.of(manifest, recipe, this_machine())
+        return PlanKey.of(directory, plan_target())
     except RunnerUnavailable as error:
         raise RunnerUnavailable(
             f'which plans are in use is not known here ({error}); --all removes all of them'

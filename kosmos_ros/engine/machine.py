@@ -1,14 +1,13 @@
-"""What a compiled plan depends on: the GPU, its driver, and TensorRT."""
+"""What compiled plans depend on: the GPU, its driver, and TensorRT."""
 
 import ctypes
 from dataclasses import asdict, dataclass
 import hashlib
-from importlib import import_module
 import json
 from pathlib import Path
 import platform
-from typing import Any
 
+from kosmos_ros.engine.tensorrt.installed import Release, installed_tensorrt
 from kosmos_ros.errors import RunnerUnavailable
 
 _DRIVER_FILE = Path('/proc/driver/nvidia/version')
@@ -33,24 +32,55 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Everything that a plan must have been built on, and for."""
+    """Everything that code for a GPU must have been compiled on, and for."""
 
-    tensorrt: str
+    tensorrt: Release
     gpu: Gpu
     architecture: str
 
     @property
     def key(self) -> str:
-        """The same for machines that may exchange timing caches, and for no others."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """The same for machines that may exchange compiled code, and for no others."""
+        return _key(self)
 
     def describe(self) -> str:
         """Return one line for people."""
         gpu = self.gpu
         return (
             f'{gpu.name} (compute capability {gpu.capability}, driver {gpu.driver}), '
-            f'TensorRT {self.tensorrt}'
+            f'{self.tensorrt}'
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTarget:
+    """What a plan is for.
+
+    :param machine: where it was built; None: it runs on every GPU that the release supports, and
+        can be built without any.
+    """
+
+    tensorrt: Release
+    machine: Machine | None
+
+    @classmethod
+    def of(cls, machine: Machine) -> 'PlanTarget':
+        """Return what the plans of a machine are for."""
+        release = machine.tensorrt
+        return cls(release, None if release.is_rtx else machine)
+
+    @property
+    def key(self) -> str:
+        """The same for equal targets, and for no others."""
+        return _key(self)
+
+    def describe(self) -> str:
+        """Return one line for people."""
+        return f'any RTX GPU, {self.tensorrt}' if self.machine is None else self.machine.describe()
+
+
+def _key(what: Machine | PlanTarget) -> str:
+    return hashlib.sha256(json.dumps(asdict(what), sort_keys=True).encode()).hexdigest()
 
 
 def this_machine() -> Machine:
@@ -58,20 +88,17 @@ def this_machine() -> Machine:
 
     :raises RunnerUnavailable: when there is no NVIDIA GPU that torch can use, or no TensorRT.
     """
-    return Machine(tensorrt().__version__, gpu(), platform.machine())
+    return Machine(installed_tensorrt().release, gpu(), platform.machine())
 
 
-def tensorrt() -> Any:
-    """Import TensorRT.
+def plan_target() -> PlanTarget:
+    """Return what plans that are built here are for.
 
-    :raises RunnerUnavailable: when it is not there or does not load.
+    :raises RunnerUnavailable: when there is no TensorRT, or it needs a GPU to build and there is
+        none.
     """
-    try:
-        return import_module('tensorrt')
-    except ImportError as error:
-        raise RunnerUnavailable(
-            f'TensorRT cannot be imported ({error}); install its Python package for this machine'
-        ) from None
+    release = installed_tensorrt().release
+    return PlanTarget(release, None) if release.is_rtx else PlanTarget.of(this_machine())
 
 
 def gpu() -> Gpu:

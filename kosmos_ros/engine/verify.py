@@ -1,12 +1,11 @@
 """Verify an engine: its files are whole, it runs here, and it answers as its reference does."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 import json
 from pathlib import Path
 import platform
 import time
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from kosmos_ros.engine.kosmos2 import Kosmos2Engine
 from kosmos_ros.engine.load import open_runner
 from kosmos_ros.engine.machine import this_machine
 from kosmos_ros.engine.runners.runner import Runner
+from kosmos_ros.engine.timing import see, timed
 from kosmos_ros.errors import EngineError, RunnerUnavailable
 
 _TIMED = 20
@@ -113,8 +113,8 @@ def _answer(directory: EngineDirectory, loaded: Runner, report: VerificationRepo
     if not (0 <= box.x0 < box.x1 <= 1 and 0 <= box.y0 < box.y1 <= 1 and 0 <= located.score <= 1):
         raise EngineError(f'{directory.path} answers {located}, which is no box inside the image')
     times = {
-        'encode_image': _median_ms(lambda: engine.encode_image(image)),
-        'locate': _median_ms(lambda: engine.locate(context, ['the red box'])),
+        'encode_image': timed(lambda: see(engine, loaded, image), _TIMED).p50_ms,
+        'locate': timed(lambda: engine.locate(context, ['the red box']), _TIMED).p50_ms,
     }
     report.milliseconds = times
     return (
@@ -140,12 +140,3 @@ def _golden(
         yield f'golden {word}: {line}'
     if failed:
         raise EngineError(f'{directory.path} does not give {len(failed)} golden answers')
-
-
-def _median_ms(work: Callable[[], Any]) -> float:
-    times = []
-    for _ in range(_TIMED):
-        begin = time.perf_counter()
-        work()
-        times.append(1e3 * (time.perf_counter() - begin))
-    return float(np.median(times))

@@ -27,6 +27,7 @@ from kosmos_ros.engine.directory.directory import WEIGHTS_FILE, EngineDirectory
 from kosmos_ros.engine.directory.recipe import recipe_named
 from kosmos_ros.model.config import HEAD, Kosmos2Config, TextConfig, VisionConfig
 from kosmos_ros.model.network.kosmos2 import Kosmos2
+from kosmos_ros.model.network.quantize import quantized
 from kosmos_ros.model.vocabulary import Vocabulary
 from kosmos_ros.tabletop.language.word_model import write_word_model
 
@@ -47,7 +48,19 @@ ENGINES = (
     ('onnxruntime', 'fp32'),
     ('onnxruntime', 'int8'),
 )
-DEEP_GRAPHS = 'deep'
+# Of nothing is there a multiple of eight.
+ODD = Kosmos2Config(
+    text=TextConfig(vocab_size=1097, embed_dim=60, layers=3, ffn_dim=100, attention_heads=3),
+    vision=VisionConfig(
+        hidden_size=50,
+        intermediate_size=70,
+        num_hidden_layers=2,
+        num_attention_heads=5,
+        image_size=30,
+        patch_size=10,
+    ),
+    latent_query_num=5,
+)
 DEEP = Kosmos2Config(
     text=TextConfig(vocab_size=1100, embed_dim=32, layers=5, ffn_dim=64, attention_heads=4),
     vision=VisionConfig(
@@ -59,6 +72,8 @@ DEEP = Kosmos2Config(
     ),
     latent_query_num=6,
 )
+# Folders with graphs and weights of these, and their precision.
+GRAPHS = {'deep': (DEEP, 'fp16'), 'odd-fp16': (ODD, 'fp16'), 'odd-int8': (ODD, 'int8')}
 # What else of this environment ends up in an engine.
 LIBRARIES = (
     *('numpy', 'onnx', 'onnx-ir', 'onnxruntime', 'onnxscript', 'protobuf'),
@@ -101,7 +116,7 @@ def write_checkpoint(directory: Path) -> None:
 
 
 def engines_in(cache: Path) -> Path:
-    """Return a folder with an engine directory for each of `ENGINES`, and `DEEP_GRAPHS`.
+    """Return a folder with an engine directory for each of `ENGINES`, and those of `GRAPHS`.
 
     It is made once for each state of the sources and of the libraries, by whichever process comes
     first; others wait for it.
@@ -133,8 +148,8 @@ def _build_all(folder: Path) -> None:
     context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(processes, context, _prepare) as pool:
         # What takes longest comes first: at the end, the others would wait for it.
-        builds = [pool.submit(_export_deep, folder / DEEP_GRAPHS)]
-        builds += [pool.submit(_build, checkpoint, folder, *one) for one in ENGINES]
+        builds = [pool.submit(_build, checkpoint, folder, *one) for one in ENGINES]
+        builds += [pool.submit(_export, folder / name, *one) for name, one in GRAPHS.items()]
         for build in builds:
             build.result()
     shutil.rmtree(checkpoint)
@@ -146,12 +161,12 @@ def _prepare() -> None:
     warnings.simplefilter('error')
 
 
-def _export_deep(folder: Path) -> None:
+def _export(folder: Path, config: Kosmos2Config, precision: str) -> None:
     folder.mkdir()
-    weights = Kosmos2(DEEP).half().state_dict()
+    weights = Kosmos2(config).half().state_dict()
     del weights[HEAD]
-    save_file(weights, folder / WEIGHTS_FILE)
-    export_graphs(DEEP, replace(RECIPE, runner='tensorrt', precision='fp16'), folder)
+    save_file(quantized(weights) if precision == 'int8' else weights, folder / WEIGHTS_FILE)
+    export_graphs(config, replace(RECIPE, runner='tensorrt', precision=precision), folder)
 
 
 def _build(checkpoint: Path, folder: Path, runner: str, precision: str) -> None:

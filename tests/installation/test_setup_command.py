@@ -57,7 +57,7 @@ def test_make_lists_its_targets() -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
 
     targets = [line.split()[1] for line in result.stdout.splitlines()]
-    tests = ['test', 'test-fast', 'nightly']
+    tests = ['test', 'test-fast', 'nightly', 'gpu-check']
     assert targets == ['help', 'setup', 'demo', *tests, 'lint', 'colcon', 'clean']
 
 

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from kosmos_ros.engine.answering.box_search import POSSIBLE
 from kosmos_ros.engine.base import Tokens
 from kosmos_ros.model.boxes import CELLS
 from kosmos_ros.model.vocabulary import Vocabulary
+
+Mask = npt.NDArray[np.bool_]
 
 # Tokens of <object> UL LR </object>, and of </delimiter_of_multi_objects/> UL LR </object>.
 _WHOLE = 4
@@ -27,24 +30,27 @@ class OutputConstraints:
         """
         self._vocabulary = vocabulary
         self._ngram = ngram
-        self._locations = vocabulary.first_location + np.arange(CELLS)
+        first = vocabulary.first_location
+        self._locations = slice(first, first + CELLS)
         # Beside what belongs into objects only: <s> and <pad>, which are never in a sequence.
-        tags = (vocabulary.object_close, vocabulary.delimiter, vocabulary.bos, vocabulary.pad)
-        elsewhere = np.concatenate([tags, self._locations])
-        self._outside = np.setdiff1d(np.arange(vocabulary.size), elsewhere)
-        self._outside_late = np.setdiff1d(self._outside, [vocabulary.object_open])
+        self._outside = np.ones(vocabulary.size, np.bool_)
+        self._outside[[vocabulary.bos, vocabulary.pad]] = False
+        self._outside[[vocabulary.object_close, vocabulary.delimiter]] = False
+        self._outside[self._locations] = False
+        self._outside_late = self._outside.copy()
+        self._outside_late[vocabulary.object_open] = False
 
-    def allowed(self, ids: Sequence[int], left: int) -> Tokens:
-        """Return the tokens that may come next.
+    def allowed(self, ids: Sequence[int], left: int) -> Mask:
+        """Return which tokens may come next, bool[V]; it is not to be changed.
 
         :param ids: prompt and answer so far.
         :param left: tokens that the answer may still have, at least one.
         """
         legal = self._legal(ids[-2:], left)
-        banned = repeating(ids, self._ngram)
-        fresh: Tokens = legal[~np.isin(legal, banned)] if len(banned) else legal
+        fresh = legal.copy()
+        fresh[repeating(ids, self._ngram)] = False
         # A box may have to end with the token that has ended another one.
-        return fresh if len(fresh) else legal
+        return fresh if fresh.any() else legal
 
     def open_object(self, ids: Sequence[int]) -> int | None:
         """Return the index of the ``<object>`` that `ids` leave open; None when they do not."""
@@ -56,18 +62,21 @@ class OutputConstraints:
                 return None
         return None
 
-    def _legal(self, tail: Sequence[int], left: int) -> Tokens:
+    def _legal(self, tail: Sequence[int], left: int) -> Mask:
         vocabulary = self._vocabulary
         last = tail[-1]
-        if last in (vocabulary.object_open, vocabulary.delimiter):
-            return self._locations
         second = vocabulary.location_cell(last)
-        if second is None:
+        legal = np.zeros(vocabulary.size, np.bool_)
+        if last in (vocabulary.object_open, vocabulary.delimiter):
+            legal[self._locations] = True
+        elif second is None:
             return self._outside if left >= _WHOLE else self._outside_late
-        if vocabulary.location_cell(tail[0]) is None:
-            return vocabulary.first_location + np.flatnonzero(POSSIBLE[second])
-        ends = [vocabulary.object_close]
-        return np.array([*ends, vocabulary.delimiter] if left >= _WHOLE else ends)
+        elif vocabulary.location_cell(tail[0]) is None:
+            legal[self._locations] = POSSIBLE[second]
+        else:
+            legal[vocabulary.object_close] = True
+            legal[vocabulary.delimiter] = left >= _WHOLE
+        return legal
 
 
 def repeating(ids: Sequence[int], ngram: int) -> Tokens:

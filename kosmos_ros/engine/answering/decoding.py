@@ -42,16 +42,14 @@ class DecodingRules:
     max_new_tokens: int
     first_location: int
 
-    def scores(self, logits: Floats, generated: Sequence[GeneratedTokens]) -> Floats:
-        """Return logarithms of probabilities [B,V], -inf for tokens that are not allowed."""
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        logs: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        scores: Floats = np.full_like(logs, -np.inf)
-        for row, one in enumerate(generated):
-            left = self.max_new_tokens - len(one.ids)
-            allowed = self.constraints.allowed((*self.prompt, *one.ids), left)
-            scores[row, allowed] = logs[row, allowed]
-        return scores
+    def masked(self, scores: Floats, generated: Sequence[GeneratedTokens]) -> Floats:
+        """Return scores [B,V], -inf for tokens that are not allowed after `generated` [B]."""
+        allowed = [
+            self.constraints.allowed((*self.prompt, *one.ids), self.max_new_tokens - len(one.ids))
+            for one in generated
+        ]
+        result: Floats = np.where(allowed, scores, np.float32(-np.inf))
+        return result
 
     def location_probability(self, logits: Floats, token: int) -> float:
         """Return P(token) among the location tokens, logits [V]; 1 for any other token."""
@@ -101,7 +99,7 @@ class Greedy:
 
     def advance(self, logits: Floats) -> Tokens:
         """See `Decoding.advance`."""
-        token = int(self._rules.scores(logits, [self.best])[0].argmax())
+        token = int(self._rules.masked(logits, [self.best]).argmax())
         self.best = self.best.append(token, self._rules.location_probability(logits[0], token))
         self.finish = _finish(self.best, self._rules)
         return np.zeros(1, np.int64)
@@ -135,10 +133,10 @@ class BeamSearch:
     def advance(self, logits: Floats) -> Tokens:
         """See `Decoding.advance`."""
         rules, beams = self._rules, self._beams
-        totals = rules.scores(logits, self._growing) + self._scores[:, None]
+        totals = rules.masked(_log_probabilities(logits), self._growing) + self._scores[:, None]
         # Enough that `beams` hypotheses go on, even if all best ones end.
         flat = totals.ravel()
-        keep = min((1 + len(rules.stop_ids)) * beams, int(np.isfinite(flat).sum()))
+        keep = min((1 + len(rules.stop_ids)) * beams, int(np.count_nonzero(np.isfinite(flat))))
         candidates = np.argpartition(-flat, keep - 1)[:keep]
         candidates = candidates[np.argsort(-flat[candidates], kind='stable')]
         rows, tokens = np.divmod(candidates, totals.shape[1])
@@ -170,6 +168,12 @@ class BeamSearch:
         _, score, generated = growing[0]
         worst, _ = self._finished[-1]
         return _score(score, generated) <= worst
+
+
+def _log_probabilities(logits: Floats) -> Floats:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    logs: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return logs
 
 
 def _score(log_probability: float, generated: GeneratedTokens) -> float:

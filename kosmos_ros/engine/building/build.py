@@ -13,7 +13,13 @@ import torch
 
 from kosmos_ros import __version__
 from kosmos_ros.engine.base import Report
-from kosmos_ros.engine.building.estimates import Estimates, check_disk, check_memory, gigabytes
+from kosmos_ros.engine.building.estimates import (
+    Estimates,
+    PlanEstimates,
+    check_disk,
+    check_memory,
+    gigabytes,
+)
 from kosmos_ros.engine.building.export import export_graphs
 from kosmos_ros.engine.building.stages import PARTIAL, PROGRESS_FILE, BuildStages
 from kosmos_ros.engine.directory.checksums import sha256_of
@@ -28,7 +34,8 @@ from kosmos_ros.engine.directory.manifest import Manifest
 from kosmos_ros.engine.directory.recipe import Recipe
 from kosmos_ros.engine.directory.reference import ReferenceAnswers, compute_reference, self_check
 from kosmos_ros.engine.runners.torch import TorchRunner
-from kosmos_ros.errors import EngineFileError, SelfCheckFailed
+from kosmos_ros.engine.tensorrt.installed import CLASSIC, Release, installed_tensorrt
+from kosmos_ros.errors import EngineFileError, RunnerUnavailable, SelfCheckFailed
 from kosmos_ros.model.config import HEAD, Kosmos2Config
 from kosmos_ros.model.network.quantize import quantized
 from kosmos_ros.model.network.weights import DTYPES, load_model
@@ -62,20 +69,20 @@ def build_engine(
     config = Kosmos2Config.from_json(checkpoint / CONFIG_FILE)
     recipe = recipe.within(config.text.max_position_embeddings)
     _check_image(config, recipe)
-    sizes = Estimates.of(config, recipe)
+    sizes, plans = Estimates.of(config, recipe), _plans(config, recipe)
     report(
         f'{sizes.parameters / 1e6:,.1f} million parameters; weights {gigabytes(sizes.weights)}, '
-        f'plans up to {gigabytes(sizes.plans)}, caches {gigabytes(sizes.caches)}'
+        f'plans up to {gigabytes(plans)}, caches {gigabytes(sizes.caches)}'
     )
     report(f'reading {checkpoint}')
     model = _model_hash(checkpoint)
     out.parent.mkdir(parents=True, exist_ok=True)
     stages = BuildStages(out.with_name(out.name + PARTIAL), _build_key(checkpoint, model, recipe))
-    check_disk(out.parent, sizes.weights + sizes.plans)
+    check_disk(out.parent, sizes.weights + plans, 'make room, or choose another --out')
     check_memory(
         sizes.export_memory,
         'making an engine of this model',
-        'do it on a larger machine and copy the directory: plans are built where they run',
+        'do it on a larger machine and copy the directory',
     )
 
     def tokenizer() -> None:
@@ -156,6 +163,17 @@ def check_absent(out: Path) -> None:
             f'{out} exists already; remove it or choose another --out '
             '(without --checkpoint, plans for this machine are added to it)'
         )
+
+
+def _plans(config: Kosmos2Config, recipe: Recipe) -> int:
+    """Return an upper estimate of the plans that TensorRT will make, here or elsewhere, bytes."""
+    if recipe.runner != 'tensorrt':
+        return 0
+    try:
+        release = installed_tensorrt().release
+    except RunnerUnavailable:
+        release = Release(CLASSIC, '')
+    return PlanEstimates.of(config, recipe, release).plans
 
 
 def _check_image(config: Kosmos2Config, recipe: Recipe) -> None:

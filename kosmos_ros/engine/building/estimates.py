@@ -7,12 +7,16 @@ import shutil
 import psutil
 
 from kosmos_ros.engine.directory.recipe import Recipe
+from kosmos_ros.engine.tensorrt.installed import Release
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model.config import Kosmos2Config
 
 _BYTES = {'fp32': 4, 'fp16': 2, 'bf16': 2}
 # For the interpreter, torch, graphs and activations.
 _BESIDE = 1_500_000_000
+# Of plans, besides the weights; and while they are built.
+_CODE = 100_000_000
+_BUILDER = 1_700_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,56 +25,82 @@ class Estimates:
 
     :param parameters: numbers in the model, not bytes.
     :param weights: the weight file.
-    :param plans: vision and decoder plan together, an upper estimate.
     :param caches: keys and values that a GPU runner reserves: of all rows' slots, of what is being
         read, and of the prefix.
     :param export_memory: memory for the weights' and the reference's stage.
-    :param plan_memory: memory while TensorRT builds the larger plan, without its workspace: the
-        weights as it read them, as it arranges them, and as it writes them.
     """
 
     parameters: int
     weights: int
-    plans: int
     caches: int
     export_memory: int
-    plan_memory: int
 
     @classmethod
     def of(cls, config: Kosmos2Config, recipe: Recipe) -> 'Estimates':
         """Estimate the sizes of a model built by a recipe."""
-        text, vision = config.text, config.vision
-        width, ffn = text.embed_dim, text.ffn_dim
-        embedding = text.vocab_size * width
-        decoder = text.layers * (4 * width * width + 2 * width * ffn)
-        inner = 4 * vision.hidden_size**2 + 2 * vision.hidden_size * vision.intermediate_size
-        image = vision.num_hidden_layers * inner + 4 * width * width + vision.hidden_size * width
+        text = config.text
+        embedding = text.vocab_size * text.embed_dim
+        decoder, image = _decoder(config), _image(config)
         parameters = embedding + decoder + image
         wide = _BYTES[recipe.activations]
         narrow = 1 if recipe.precision == 'int8' else wide
         weights = (embedding + image) * wide + decoder * narrow
-        # TensorRT may keep int8 weights in the type of the activations.
-        plans = (decoder + image) * wide if recipe.runner == 'tensorrt' else 0
+        slots = recipe.cached + recipe.fresh + recipe.prefix
         return cls(
             parameters,
             weights,
-            plans,
-            caches=(recipe.cached + recipe.fresh + recipe.prefix) * text.layers * 2 * width * wide,
+            caches=slots * text.layers * 2 * text.embed_dim * wide,
             export_memory=4 * parameters + weights + _BESIDE,
-            plan_memory=3 * decoder * wide + _BESIDE,
         )
 
 
-def check_disk(directory: Path, needed: int) -> None:
+@dataclass(frozen=True, slots=True)
+class PlanEstimates:
+    """Bytes.
+
+    :param plans: vision and decoder plan together, an upper estimate.
+    :param memory: memory while TensorRT builds the larger plan, without its workspace: the weights
+        as it read them, as it arranges them, and as it writes them.
+    """
+
+    plans: int
+    memory: int
+
+    @classmethod
+    def of(cls, config: Kosmos2Config, recipe: Recipe, release: Release) -> 'PlanEstimates':
+        """Estimate the plans of a model built by a recipe."""
+        wide = _BYTES[recipe.activations]
+        # TensorRT itself may keep int8 weights in the type of the activations.
+        narrow = 1 if recipe.precision == 'int8' and release.is_rtx else wide
+        decoder = _decoder(config) * narrow
+        plans = decoder + _image(config) * wide + _CODE
+        return cls(plans, 3 * decoder + _BUILDER)
+
+
+def _decoder(config: Kosmos2Config) -> int:
+    """Return the number of parameters of all decoder layers."""
+    text = config.text
+    return text.layers * (4 * text.embed_dim**2 + 2 * text.embed_dim * text.ffn_dim)
+
+
+def _image(config: Kosmos2Config) -> int:
+    """Return the number of parameters of the vision transformer and the resampler."""
+    text, vision = config.text, config.vision
+    layer = 4 * vision.hidden_size**2 + 2 * vision.hidden_size * vision.intermediate_size
+    between = 4 * text.embed_dim**2 + vision.hidden_size * text.embed_dim
+    return vision.num_hidden_layers * layer + between
+
+
+def check_disk(directory: Path, needed: int, cure: str) -> None:
     """Check that a disk has room.
 
+    :param cure: what to do when there is too little.
     :raises EngineError: when the file system of `directory` has less than this free.
     """
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise EngineError(
-            f'{directory} has {gigabytes(free)} free and {gigabytes(needed)} are needed; '
-            'make room or choose another --out'
+            f'{directory} has {gigabytes(free)} free and {gigabytes(needed)} are needed; {cure}'
         )
 
 

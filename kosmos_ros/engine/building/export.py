@@ -7,27 +7,39 @@ what a protobuf file can hold.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 import warnings
 
-import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxscript import optimizer
 import torch
 from torch import Tensor, nn
 
+from kosmos_ros.engine.building.layer_calls import (
+    DecoderLayerFunction,
+    VisionLayerFunction,
+    call_layers,
+    repeat_layer,
+)
 from kosmos_ros.engine.building.weight_offsets import WeightOffsets, bind_weight, weight_offsets
 from kosmos_ros.engine.directory.directory import VISION_GRAPH, WEIGHTS_FILE, decoder_graph
 from kosmos_ros.engine.directory.recipe import Recipe
-from kosmos_ros.engine.tensorrt.operators import check_graph
 from kosmos_ros.engine.tensorrt.tiers import FUSED, MATMUL, TIERS, Tier
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model.config import Kosmos2Config
-from kosmos_ros.model.network.kosmos2 import Attention, Kosmos2, Pair, appended_attention
+from kosmos_ros.model.network.kosmos2 import (
+    Attention,
+    DecoderLayer,
+    Kosmos2,
+    Pair,
+    appended_attention,
+)
 from kosmos_ros.model.network.layers import Norm
+from kosmos_ros.model.network.vision import VisionLayer
 from kosmos_ros.model.network.weights import DTYPES
 
 # 18 is the oldest with all that is needed; with int8, the oldest whose scales may have 16 bits.
@@ -42,24 +54,38 @@ def export_graphs(config: Kosmos2Config, recipe: Recipe, directory: Path) -> Non
     Rows, tokens and slots of the decoder are dynamic, each runner fixes them; the prefix has the
     recipe's static size for TensorRT and is dynamic for ONNX Runtime.
 
-    :raises EngineError: when a graph has something that its tier does not allow.
+    :raises EngineError: when this PyTorch cannot export them.
     """
     if not hasattr(torch.onnx, 'ops'):
         raise EngineError(
             f'PyTorch {torch.__version__} cannot export these graphs; install 2.8 or newer, or '
             'make the engine on another machine and copy it'
         )
-    network = _without_weights(config, DTYPES[recipe.activations])
+    network = _without_weights(_of_one_layer(config), DTYPES[recipe.activations])
     if recipe.runner == 'tensorrt':
         for module in network.modules():
             if isinstance(module, Norm):
                 module.__class__ = _WrittenOutNorm
     offsets = weight_offsets(directory / WEIGHTS_FILE)
+    # To ONNX Runtime on a CPU both are the same, so it has the one without copies.
+    tiers = TIERS if recipe.runner == 'tensorrt' else (MATMUL,)
     with _quiet_exporter():
-        _export_vision(network, offsets, directory / VISION_GRAPH)
-        # To ONNX Runtime on a CPU both are the same, so it has the one without copies.
-        for tier in TIERS if recipe.runner == 'tensorrt' else (MATMUL,):
-            _export_decoder(network, recipe, tier, offsets, directory / decoder_graph(tier.name))
+        # Before layers become calls.
+        vision_layer = _export_vision_layer(network)
+        decoder_layers = [_export_decoder_layer(network, recipe, tier) for tier in tiers]
+        call_layers(network)
+        vision = _export_vision(network)
+        repeat_layer(vision, VisionLayer, vision_layer, config.vision.num_hidden_layers)
+        _save(vision, offsets, directory / VISION_GRAPH)
+        for tier, layer in zip(tiers, decoder_layers, strict=True):
+            decoder = _export_decoder(network, recipe, tier)
+            repeat_layer(decoder, DecoderLayer, layer, config.text.layers)
+            _save(decoder, offsets, directory / decoder_graph(tier.name))
+
+
+def _of_one_layer(config: Kosmos2Config) -> Kosmos2Config:
+    text, vision = replace(config.text, layers=1), replace(config.vision, num_hidden_layers=1)
+    return replace(config, text=text, vision=vision)
 
 
 def _without_weights(config: Kosmos2Config, dtype: torch.dtype) -> Kosmos2:
@@ -102,10 +128,9 @@ class _Decoder(nn.Module):
     which the runner writes into its cache.
     """
 
-    def __init__(self, network: Kosmos2, attend: Attention) -> None:
+    def __init__(self, network: Kosmos2) -> None:
         super().__init__()
         self.network = network
-        self.attend = attend
 
     def forward(
         self,
@@ -117,7 +142,7 @@ class _Decoder(nn.Module):
     ) -> tuple[Tensor, list[Pair]]:
         # Nothing is written into the cache here, so where new tokens begin does not matter.
         start = last
-        hidden, new = self.network.decoder(embeds, mask, start, prefix, cache, self.attend)
+        hidden, new = self.network.decoder(embeds, mask, start, prefix, cache)
         index = last.unsqueeze(1).unsqueeze(2).expand(-1, 1, hidden.shape[2])
         return hidden.gather(1, index).squeeze(1), new
 
@@ -148,55 +173,75 @@ _ATTENTION: dict[str, Attention] = {
 }
 
 
-def _export_vision(network: Kosmos2, offsets: WeightOffsets, path: Path) -> None:
+def _export_vision_layer(network: Kosmos2) -> ir.Model:
+    vision = network.config.vision
+    layer = cast(VisionLayer, network.vision_model.model.encoder.layers[0])
+    dtype = network.text_model.lm_head.weight.dtype
+    features = torch.zeros(1, vision.patches + 1, vision.hidden_size, dtype=dtype)
+    return _exported(VisionLayerFunction(layer), (features, list(layer.parameters())))
+
+
+def _export_vision(network: Kosmos2) -> ir.Model:
     side = network.config.vision.image_size
-    # The older tier is a part of the newer one.
-    tier = MATMUL
-    program = torch.onnx.export(
-        _Vision(network).eval(),
+    return _exported(
+        _Vision(network),
         (torch.zeros(1, 3, side, side),),
         input_names=['pixels'],
         output_names=['embeds'],
-        opset_version=_OPSETS[tier.name],
-        dynamo=True,
-        optimize=False,
-        verbose=False,
     )
-    _save(program, offsets, tier, path)
 
 
-def _export_decoder(
-    network: Kosmos2,
-    recipe: Recipe,
-    tier: Tier,
-    offsets: WeightOffsets,
-    path: Path,
-) -> None:
-    text, dtype = network.config.text, network.text_model.lm_head.weight.dtype
-    rows, new, slots = 2, 3, 7
-    static = recipe.runner == 'tensorrt'
-    shared = recipe.prefix if static else 5
+class _Sizes:
+    """Example inputs of the decoder, and which of their sizes are dynamic."""
 
-    def pairs(batch: int, length: int) -> list[Pair]:
-        shape = (batch, text.attention_heads, length, text.head_dim)
-        zero = torch.zeros(shape, dtype=dtype)
-        return [(zero.clone(), zero.clone()) for _ in range(text.layers)]
+    def __init__(self, network: Kosmos2, recipe: Recipe) -> None:
+        rows, new, slots = 2, 3, 7
+        static = recipe.runner == 'tensorrt'
+        text, dtype = network.config.text, network.text_model.lm_head.weight.dtype
+        shared = recipe.prefix if static else 5
 
-    any_rows, any_tokens = (torch.export.Dim(name, min=1) for name in ('rows', 'tokens'))
-    any_prefix, any_slots = (torch.export.Dim(name, min=1) for name in ('prefix', 'slots'))
-    of_prefix: dict[int, Any] = {} if static else {2: any_prefix}
-    of_cache: dict[int, Any] = {0: any_rows, 2: any_slots}
-    layers = range(text.layers)
-    names = [f'{index}.{part}' for index in layers for part in ('key', 'value')]
-    program = torch.onnx.export(
-        _Decoder(network, _ATTENTION[tier.name]).eval(),
-        (
-            torch.zeros(rows, new, text.embed_dim, dtype=dtype),
-            torch.ones(rows, new, shared + slots + new, dtype=torch.bool),
-            torch.zeros(rows, dtype=torch.int64),
-            pairs(1, shared),
-            pairs(rows, slots),
+        def pair(batch: int, length: int) -> Pair:
+            shape = (batch, text.attention_heads, length, text.head_dim)
+            return torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype)
+
+        self.embeds = torch.zeros(rows, new, text.embed_dim, dtype=dtype)
+        self.mask = torch.ones(rows, new, shared + slots + new, dtype=torch.bool)
+        self.last = torch.zeros(rows, dtype=torch.int64)
+        self.prefix, self.cache = pair(1, shared), pair(rows, slots)
+        any_rows, any_tokens = (torch.export.Dim(name, min=1) for name in ('rows', 'tokens'))
+        any_prefix, any_slots = (torch.export.Dim(name, min=1) for name in ('prefix', 'slots'))
+        self.of_embeds = {0: any_rows, 1: any_tokens}
+        self.of_mask = {0: any_rows, 1: any_tokens, 2: torch.export.Dim.DYNAMIC}
+        self.of_last = {0: any_rows}
+        self.of_prefix: dict[int, Any] = {} if static else {2: any_prefix}
+        self.of_cache: dict[int, Any] = {0: any_rows, 2: any_slots}
+
+
+def _export_decoder_layer(network: Kosmos2, recipe: Recipe, tier: Tier) -> ir.Model:
+    sizes = _Sizes(network, recipe)
+    layer = cast(DecoderLayer, network.decoder.layers[0])
+    weights = list(layer.parameters())
+    mask = sizes.mask.unsqueeze(1)
+    rows, tokens, slots = sizes.of_mask.values()
+    return _exported(
+        DecoderLayerFunction(layer, _ATTENTION[tier.name]),
+        (sizes.embeds, mask, sizes.prefix, sizes.cache, weights),
+        dynamic_shapes=(
+            sizes.of_embeds,
+            {0: rows, 2: tokens, 3: slots},
+            (sizes.of_prefix,) * 2,
+            (sizes.of_cache,) * 2,
+            [{}] * len(weights),
         ),
+        opset_version=_opset(tier, recipe),
+    )
+
+
+def _export_decoder(network: Kosmos2, recipe: Recipe, tier: Tier) -> ir.Model:
+    sizes, names = _Sizes(network, recipe), ('0.key', '0.value')
+    return _exported(
+        _Decoder(network),
+        (sizes.embeds, sizes.mask, sizes.last, [sizes.prefix], [sizes.cache]),
         input_names=[
             *('embeds', 'mask', 'last'),
             *(f'prefix.{name}' for name in names),
@@ -204,18 +249,36 @@ def _export_decoder(
         ],
         output_names=['hidden', *(f'new.{name}' for name in names)],
         dynamic_shapes=(
-            {0: any_rows, 1: any_tokens},
-            {0: any_rows, 1: any_tokens, 2: torch.export.Dim.DYNAMIC},
-            {0: any_rows},
-            [(of_prefix, of_prefix)] * text.layers,
-            [(of_cache, of_cache)] * text.layers,
+            sizes.of_embeds,
+            sizes.of_mask,
+            sizes.of_last,
+            [(sizes.of_prefix,) * 2],
+            [(sizes.of_cache,) * 2],
         ),
         opset_version=_opset(tier, recipe),
+    )
+
+
+def _exported(
+    module: nn.Module,
+    arguments: tuple[Any, ...],
+    *,
+    # The older tier is a part of the newer one.
+    opset_version: int = _OPSETS[MATMUL.name],
+    **options: Any,
+) -> ir.Model:
+    program = torch.onnx.export(
+        module.eval(),
+        arguments,
+        opset_version=opset_version,
         dynamo=True,
         optimize=False,
         verbose=False,
+        **options,
     )
-    _save(program, offsets, tier, path)
+    if program is None:
+        raise EngineError(f'PyTorch exported nothing for {type(module).__name__}')
+    return program.model
 
 
 def _opset(tier: Tier, recipe: Recipe) -> int:
@@ -223,20 +286,13 @@ def _opset(tier: Tier, recipe: Recipe) -> int:
     return max(opset, _OPSET_OF_INT8) if recipe.precision == 'int8' else opset
 
 
-def _save(
-    program: torch.onnx.ONNXProgram | None,
-    offsets: WeightOffsets,
-    tier: Tier,
-    path: Path,
-) -> None:
-    if program is None:
-        raise EngineError(f'PyTorch exported nothing for {path.name}')
-    graph = program.model.graph
+def _save(model: ir.Model, offsets: WeightOffsets, path: Path) -> None:
+    graph = model.graph
     weights = dict(graph.initializers)
     for weight in weights.values():
         # What has no value cannot be folded into another table.
         weight.const_value = None
-    _tidy(program.model)
+    _tidy(model)
     for name, weight in weights.items():
         if name in graph.initializers:
             bind_weight(graph, weight, offsets, name.removeprefix('network.'))
@@ -245,9 +301,8 @@ def _save(
         node.metadata_props.clear()
         for value in node.outputs:
             value.metadata_props.clear()
-    program.model.metadata_props.clear()
-    ir.save(program.model, path)
-    check_graph(onnx.load(path, load_external_data=False), tier)
+    model.metadata_props.clear()
+    ir.save(model, path)
 
 
 def _tidy(model: ir.Model) -> None:

@@ -96,12 +96,15 @@ class Recipe:
     def within(self, positions: int) -> 'Recipe':
         """Return the same recipe for a model with this number of positions.
 
-        Slots that no row could fill are cut off.
+        Slots that no row could fill are cut off, and tokens that would not fit into the rest.
 
         :raises EngineFileError: when too little is left.
         """
         most = (positions - self.prefix) // _STEP * _STEP
-        prefill = [(rows, tokens, min(slots, most)) for rows, tokens, slots in self.prefill]
+        prefill = [
+            (rows, tokens, slots) if slots <= most else (rows, min(tokens, most - _STEP), most)
+            for rows, tokens, slots in self.prefill
+        ]
         decode = [(rows, min(slots, most)) for rows, slots in self.decode]
         changed = replace(
             self, prefill=tuple(dict.fromkeys(prefill)), decode=tuple(dict.fromkeys(decode))
@@ -162,7 +165,7 @@ class Recipe:
             raise ValueError(
                 f'prefix and the slots in prefill and decode must be multiples of {_STEP}'
             )
-        if any(slots <= tokens for _, tokens, slots in self.prefill):
+        if any(not 0 < tokens < slots for _, tokens, slots in self.prefill):
             raise ValueError('every shape of prefill must have more slots than tokens')
         # Whatever fits no other shape is run by these, row by row.
         tokens = max(tokens for _, tokens, _ in self.prefill)

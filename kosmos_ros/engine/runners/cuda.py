@@ -58,6 +58,9 @@ class CudaDevice:
         self.torch_device = torch.device('cuda', torch.cuda.current_device())
         self._stream = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]
         self._graphs = graphs
+        # All graphs may use the same memory for what they compute in between: they run one after
+        # another on one stream, and each copies its results to buffers outside of the pool.
+        self._pool = torch.cuda.graph_pool_handle()
 
     @property
     def stream(self) -> int:
@@ -79,6 +82,6 @@ class CudaDevice:
         if not self._graphs:
             return work
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream):
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             work()
         return graph.replay

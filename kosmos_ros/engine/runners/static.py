@@ -116,6 +116,7 @@ class StaticRunner(Runner):
             self._see = _Captured(device, program.bind_vision(self._pixels, self._embeds))
             self._arena = KVArena(self._cache, recipe.cached, recipe.fresh, recipe.prefix)
             self._steps = {shape: self._step(shape) for shape in dict.fromkeys(recipe.shapes)}
+            self._warm_up()
 
     @torch.inference_mode()
     def vision(self, pixels: Floats) -> Tensor:
@@ -263,6 +264,17 @@ class StaticRunner(Runner):
             fresh=self._arena.fresh(rows, tokens),
         )
         return _Step(buffers, _Captured(self._device, self._program.bind_decoder(shape, buffers)))
+
+    def _warm_up(self) -> None:
+        """Run everything once: kernels are compiled and graphs captured now, not while a robot
+        waits for its first answers.
+        """
+        self._pixels.zero_()
+        self._see()
+        for step in self._steps.values():
+            # Whatever the other buffers hold, these lead to no address outside of them.
+            step.buffers.last.zero_()
+            step.work()
 
     def _cache(self, rows: int, slots: int) -> Tensor:
         text = self._config.text

@@ -1,13 +1,19 @@
-"""Build the TensorRT plans that this machine lacks, inside an engine directory."""
+"""Build the TensorRT plans that an engine directory lacks, inside it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 import fcntl
 from pathlib import Path
 import shutil
+import time
 
 from kosmos_ros.engine.base import Report
-from kosmos_ros.engine.building.estimates import Estimates, check_disk, check_memory
+from kosmos_ros.engine.building.estimates import (
+    PlanEstimates,
+    check_disk,
+    check_memory,
+    gigabytes,
+)
 from kosmos_ros.engine.directory.directory import (
     DECODER_PLAN,
     PLANS_FOLDER,
@@ -16,9 +22,10 @@ from kosmos_ros.engine.directory.directory import (
     EngineDirectory,
     decoder_graph,
 )
-from kosmos_ros.engine.directory.recipe import Shape
-from kosmos_ros.engine.machine import Machine
+from kosmos_ros.engine.directory.recipe import Recipe, Shape
+from kosmos_ros.engine.machine import PlanTarget
 from kosmos_ros.engine.tensorrt.builder import PlanRequest, build_plan
+from kosmos_ros.engine.tensorrt.installed import Release
 from kosmos_ros.engine.tensorrt.plans import (
     PARTIAL,
     PlanKey,
@@ -29,12 +36,13 @@ from kosmos_ros.engine.tensorrt.plans import (
 from kosmos_ros.engine.tensorrt.profiles import profiles
 from kosmos_ros.engine.tensorrt.tiers import tier_for
 from kosmos_ros.errors import EngineFileError, RunnerUnavailable
+from kosmos_ros.model.config import Kosmos2Config
 
 _LOCK = 'lock'
 
 
-def build_missing_plans(directory: EngineDirectory, machine: Machine, report: Report) -> None:
-    """Build the plans for this machine, unless they are there and whole.
+def build_missing_plans(directory: EngineDirectory, target: PlanTarget, report: Report) -> None:
+    """Build the plans for a target, unless they are there and whole.
 
     They are marked as unchecked: `open_tensorrt` compares them with the reference answers before
     it uses them for the first time.
@@ -42,18 +50,19 @@ def build_missing_plans(directory: EngineDirectory, machine: Machine, report: Re
     :raises EngineError: when they cannot be built, with TensorRT's own words.
     :raises EngineFileError: when they cannot be written.
     """
-    key = PlanKey.of(directory.manifest, directory.recipe, machine)
+    key = PlanKey.of(directory, target)
     folder = key.folder(directory.path)
     with _locked(folder.parent, report):
         try:
             read_plans(directory.path, key)
             return
-        except RunnerUnavailable as error:
-            report(f'plans: {error}')
+        except RunnerUnavailable:
+            # There are none yet.
+            pass
         except EngineFileError as error:
             report(f'plans: {error}')
             shutil.rmtree(folder)
-        _build(directory, machine, key, report)
+        _build(directory, target, key, report)
 
 
 @contextmanager
@@ -75,38 +84,66 @@ def _locked(plans: Path, report: Report) -> Iterator[None]:
         yield
 
 
-def _build(directory: EngineDirectory, machine: Machine, key: PlanKey, report: Report) -> None:
+def _build(directory: EngineDirectory, target: PlanTarget, key: PlanKey, report: Report) -> None:
     """Build both plans in a folder of their own; it gets its name when both are there."""
     folder = key.folder(directory.path)
     partial = folder.with_name(folder.name + PARTIAL)
-    estimates = Estimates.of(directory.config, directory.recipe)
-    partial.mkdir(mode=0o700, exist_ok=True)
-    check_owner(partial)
-    check_disk(partial, estimates.plans)
-    check_memory(
-        estimates.plan_memory,
-        'building plans of this model',
-        'end other programs, or add swap space',
+    estimates = PlanEstimates.of(directory.config, directory.recipe, target.tensorrt)
+    report(
+        f'plans: for {target.describe()}; up to {gigabytes(estimates.plans)}, built within '
+        f'{gigabytes(estimates.memory)} of memory'
     )
-    report(f'plans: for {machine.describe()}')
-    for request in _requests(directory, machine):
-        path = partial / request.name
-        # What an interrupted build has finished is whole: it got its name when it was.
-        if path.is_file():
-            report(f'plans: {request.name} was built before')
-            continue
-        timing_cache = directory.path / PLANS_FOLDER / f'{machine.key[:16]}.timing'
-        plan = build_plan(request, timing_cache, report)
-        draft = path.with_suffix('.part')
-        draft.write_bytes(plan)
-        draft.replace(path)
-    write_plan_manifest(partial, key, checked=False)
-    partial.rename(folder)
+    check_disk(folder.parent, estimates.plans, 'make room, or copy the engine to a larger disk')
+    check_memory(
+        estimates.memory,
+        'building plans of this model',
+        'end other programs, add swap space, or build on another machine with this TensorRT',
+    )
+    try:
+        partial.mkdir(mode=0o700, exist_ok=True)
+        check_owner(partial)
+        for request in plan_requests(
+            directory.path, directory.config, directory.recipe, target.tensorrt
+        ):
+            path = partial / request.name
+            # What an interrupted build has finished is whole: it got its name when it was.
+            if path.is_file():
+                report(f'plans: {request.name} was built before')
+                continue
+            begin = time.monotonic()
+            timing_cache = directory.path / PLANS_FOLDER / f'{target.key[:16]}.timing'
+            plan = build_plan(request, timing_cache, report)
+            _write(path, plan)
+            report(
+                f'plans: {request.name} has {gigabytes(plan.nbytes)}, built in '
+                f'{time.monotonic() - begin:.1f} s'
+            )
+        write_plan_manifest(partial, key)
+        partial.rename(folder)
+    except OSError as error:
+        raise EngineFileError(
+            f'plans cannot be written to {partial} ({error}); make room, or copy the engine to a '
+            'disk that has some'
+        ) from None
     report(f'plans: {folder} is ready')
 
 
-def _requests(directory: EngineDirectory, machine: Machine) -> list[PlanRequest]:
-    text, recipe = directory.config.text, directory.recipe
+def _write(path: Path, plan: memoryview) -> None:
+    """Write a plan that has its name when it is whole, or nothing."""
+    draft = path.with_suffix('.part')
+    try:
+        draft.write_bytes(plan)
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def plan_requests(
+    folder: Path, config: Kosmos2Config, recipe: Recipe, release: Release
+) -> list[PlanRequest]:
+    """Return what to build of the graphs in a folder: the vision tower, and the decoder."""
+    text = config.text
 
     def decoder(shape: Shape) -> dict[str, tuple[int, ...]]:
         rows, tokens, slots = shape
@@ -119,15 +156,10 @@ def _requests(directory: EngineDirectory, machine: Machine) -> list[PlanRequest]
             **{f'cache.{index}.{part}': cache for index in layers for part in ('key', 'value')},
         }
 
-    graph = decoder_graph(tier_for(machine.tensorrt).name)
+    graph = decoder_graph(tier_for(release, text.head_dim).name)
     common = (recipe.optimization_level, recipe.workspace_mib)
+    shapes = profiles(recipe, release)
     return [
-        PlanRequest(VISION_PLAN, directory.path / VISION_GRAPH, (), lambda shape: {}, *common),
-        PlanRequest(
-            DECODER_PLAN,
-            directory.path / graph,
-            profiles(recipe, machine.tensorrt),
-            decoder,
-            *common,
-        ),
+        PlanRequest(VISION_PLAN, folder / VISION_GRAPH, (), lambda shape: {}, *common),
+        PlanRequest(DECODER_PLAN, folder / graph, shapes, decoder, *common),
     ]

@@ -3,15 +3,18 @@
 Networks are strongly typed: the graph alone says what is computed in which type, on all versions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+import signal
+import threading
+from types import FrameType
 from typing import Any
-
-import tensorrt as trt
 
 from kosmos_ros.engine.base import Report
 from kosmos_ros.engine.directory.recipe import Shape
+from kosmos_ros.engine.tensorrt.flavours import FLAVOUR, trt
 from kosmos_ros.engine.tensorrt.log import TensorRTLog
 from kosmos_ros.engine.tensorrt.profiles import Profile
 
@@ -33,22 +36,18 @@ class PlanRequest:
     workspace_mib: int
 
 
-def build_plan(request: PlanRequest, timing_cache: Path, report: Report) -> bytes:
+def build_plan(request: PlanRequest, timing_cache: Path, report: Report) -> memoryview:
     """Build one plan.
 
     :param timing_cache: file with measurements of earlier builds on this machine; read if it
         is there, written at the end.
     :raises EngineError: with TensorRT's own last words.
+    :raises KeyboardInterrupt: when the build was interrupted.
     """
     log = TensorRTLog()
     builder = trt.Builder(log)
-    flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    network = log.require(builder.create_network(flags), 'TensorRT makes no network')
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(request.graph)):
-        said = '; '.join(parser.get_error(index).desc() for index in range(parser.num_errors))
-        raise log.error(f'TensorRT cannot read {request.graph.name} ({said})')
-    _allow_decomposition(network)
+    network = read_graph(request.graph, builder, log)
+    allow_decomposition(network)
     config = log.require(builder.create_builder_config(), 'TensorRT makes no configuration')
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_mib * _MIB)
     config.builder_optimization_level = request.optimization_level
@@ -56,7 +55,7 @@ def build_plan(request: PlanRequest, timing_cache: Path, report: Report) -> byte
     config.max_aux_streams = 0
     progress = _BuildProgress(request.name, report)
     config.progress_monitor = progress
-    _use_timing_cache(config, timing_cache)
+    FLAVOUR.use_timing_cache(config, timing_cache)
     for each in request.profiles:
         profile = log.require(builder.create_optimization_profile(), 'TensorRT makes no profile')
         least, best, most = map(request.inputs, (each.least, each.best, each.most))
@@ -64,27 +63,28 @@ def build_plan(request: PlanRequest, timing_cache: Path, report: Report) -> byte
             profile.set_shape(name, least[name], best[name], most[name])
         if config.add_optimization_profile(profile) < 0:
             raise log.error(f'TensorRT refuses a profile of {request.name}')
-    plan = builder.build_serialized_network(network, config)
-    if progress.cancelled:
-        raise KeyboardInterrupt
+    with progress.interruptible():
+        plan = builder.build_serialized_network(network, config)
     plan = log.require(plan, f'{request.name} cannot be built')
-    cache = config.get_timing_cache()
-    if cache is not None:
-        draft = timing_cache.with_suffix('.draft')
-        draft.write_bytes(memoryview(cache.serialize()))
-        draft.replace(timing_cache)
-    return bytes(memoryview(plan))
+    FLAVOUR.keep_timing_cache(config, timing_cache)
+    return memoryview(plan)
 
 
-def _use_timing_cache(config: trt.IBuilderConfig, path: Path) -> None:
-    """Use the measurements of an earlier build, if TensorRT accepts them; else begin new ones."""
-    for measured in (path.read_bytes() if path.is_file() else b'', b''):
-        cache = config.create_timing_cache(measured)
-        if cache is not None and config.set_timing_cache(cache, False):
-            return
+def read_graph(graph: Path, builder: trt.Builder, log: TensorRTLog) -> trt.INetworkDefinition:
+    """Read an ONNX file, and the weights that it refers to.
+
+    :raises EngineError: with TensorRT's own last words.
+    """
+    flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = log.require(builder.create_network(flags), 'TensorRT makes no network')
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(str(graph)):
+        said = '; '.join(parser.get_error(index).desc() for index in range(parser.num_errors))
+        raise log.error(f'TensorRT cannot read {graph.name} ({said})')
+    return network
 
 
-def _allow_decomposition(network: trt.INetworkDefinition) -> None:
+def allow_decomposition(network: trt.INetworkDefinition) -> None:
     """Let attention that no fused kernel fits be computed by single kernels instead of failing."""
     kind = getattr(trt.LayerType, 'ATTENTION_INPUT', None)
     for index in range(network.num_layers if kind is not None else 0):
@@ -97,25 +97,48 @@ def _allow_decomposition(network: trt.INetworkDefinition) -> None:
 
 
 class _BuildProgress(trt.IProgressMonitor):
-    """Reports TensorRT's phases as lines of per cent."""
+    """Reports TensorRT's phases as lines of per cent.
+
+    TensorRT calls it from C++, where exceptions must not get to: what ends a build is kept until
+    TensorRT returns, which it does soon when `step_complete` is False.
+    """
 
     def __init__(self, name: str, report: Report) -> None:
         super().__init__()
         self._name = name
         self._report = report
         self._steps: dict[str, int] = {}
-        self.cancelled = False
+        self._ended_by: BaseException | None = None
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let Ctrl-C, or what `report` raises, end the build in this block, and then raise it."""
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            self._ended_by = KeyboardInterrupt()
+
+        # Only this thread may say what a signal does, and only it would get the exception.
+        is_main = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGINT, interrupt) if is_main else None
+        try:
+            yield
+        finally:
+            if is_main:
+                signal.signal(signal.SIGINT, before)
+        if self._ended_by is not None:
+            raise self._ended_by
 
     def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
         """See `trt.IProgressMonitor`."""
         self._steps[phase_name] = num_steps
-        self._say(phase_name)
+        if parent_phase is None:
+            self._say(phase_name)
 
     def step_complete(self, phase_name: str, step: int) -> bool:
         """See `trt.IProgressMonitor`."""
         steps = max(self._steps.get(phase_name, 1), 1)
         self._say(f'{phase_name}, {100 * (step + 1) // steps} %')
-        return not self.cancelled
+        return self._ended_by is None
 
     def phase_finish(self, phase_name: str) -> None:
         """See `trt.IProgressMonitor`."""
@@ -124,6 +147,5 @@ class _BuildProgress(trt.IProgressMonitor):
     def _say(self, what: str) -> None:
         try:
             self._report(f'building {self._name}: {what}')
-        except KeyboardInterrupt:
-            # An exception would be lost in TensorRT; what a step returns ends the build.
-            self.cancelled = True
+        except BaseException as error:
+            self._ended_by = error

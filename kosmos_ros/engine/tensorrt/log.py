@@ -3,13 +3,11 @@
 from collections import deque
 from typing import TypeVar
 
-import tensorrt as trt
-
+from kosmos_ros.engine.tensorrt.flavours import trt
 from kosmos_ros.errors import EngineError
 
 T = TypeVar('T')
 
-_KEPT = 40
 _QUOTED = 3
 
 
@@ -18,20 +16,20 @@ class TensorRTLog(trt.ILogger):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lines: deque[str] = deque(maxlen=_KEPT)
+        self._errors: deque[str] = deque(maxlen=_QUOTED)
+        self._warnings: deque[str] = deque(maxlen=_QUOTED)
 
     def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
         """Called by TensorRT, from any of its threads."""
-        if severity in (
-            trt.ILogger.Severity.INTERNAL_ERROR,
-            trt.ILogger.Severity.ERROR,
-            trt.ILogger.Severity.WARNING,
-        ):
-            self._lines.append(' '.join(msg.split()))
+        line = ' '.join(msg.split())
+        if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
+            self._errors.append(line)
+        elif severity == trt.ILogger.Severity.WARNING:
+            self._warnings.append(line)
 
     def error(self, what: str) -> EngineError:
         """Return an error that says what failed and what TensorRT logged last."""
-        said = ' | '.join(list(self._lines)[-_QUOTED:])
+        said = ' | '.join(self._errors or self._warnings)
         return EngineError(f'{what}; TensorRT says: {said or "nothing"}')
 
     def require(self, value: T | None, what: str) -> T:

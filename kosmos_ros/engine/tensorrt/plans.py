@@ -1,10 +1,11 @@
 """TensorRT's plans of an engine: a cache in its directory, one folder for each machine and use.
 
-A plan is code for one GPU, one driver and one TensorRT.  Its folder is named after a hash of
-everything that it depends on, so a plan of another machine, or of older graphs, is never read.
+A plan is code for one GPU, one driver and one TensorRT, or for one release of TensorRT for RTX.
+Its folder is named after a hash of everything that it depends on, so a plan of another machine, or
+of older graphs, is never read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 import hashlib
 import json
@@ -22,33 +23,33 @@ from kosmos_ros.engine.directory.directory import (
     VISION_GRAPH,
     VISION_PLAN,
     WEIGHTS_FILE,
+    EngineDirectory,
     decoder_graph,
 )
-from kosmos_ros.engine.directory.manifest import Manifest
-from kosmos_ros.engine.directory.recipe import Recipe
-from kosmos_ros.engine.machine import Machine
+from kosmos_ros.engine.machine import Machine, PlanTarget
 from kosmos_ros.engine.tensorrt.profiles import profiles
 from kosmos_ros.engine.tensorrt.tiers import tier_for
 from kosmos_ros.errors import EngineFileError, RunnerUnavailable
 
-FORMAT = 2
+FORMAT = 3
 PLAN_MANIFEST = 'plan.json'
 PARTIAL = '.partial'
 # Of what we ask of TensorRT beyond the recipe; raise it when that changes.
-_BUILD_REVISION = 1
+_BUILD_REVISION = 2
 _NAME_CHARS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class PlanKey:
-    """Everything that the plans of one engine on one machine depend on."""
+    """Everything that the plans of one engine for one target depend on."""
 
     content: dict[str, Any]
 
     @classmethod
-    def of(cls, manifest: Manifest, recipe: Recipe, machine: Machine) -> 'PlanKey':
+    def of(cls, directory: EngineDirectory, target: PlanTarget) -> 'PlanKey':
         """Collect all of it."""
-        tier = tier_for(machine.tensorrt)
+        manifest, recipe = directory.manifest, directory.recipe
+        tier = tier_for(target.tensorrt, directory.config.text.head_dim)
         names = (VISION_GRAPH, decoder_graph(tier.name), WEIGHTS_FILE, RECIPE_FILE)
         return cls(
             {
@@ -56,8 +57,9 @@ class PlanKey:
                 'made_by': manifest.made_by,
                 'files': {name: manifest.files[name].sha256 for name in names},
                 'recipe': _plain(asdict(recipe)),
-                'profiles': _plain([asdict(one) for one in profiles(recipe, machine.tensorrt)]),
-                'machine': _plain(asdict(machine)),
+                'profiles': _plain([asdict(one) for one in profiles(recipe, target.tensorrt)]),
+                'target': _plain(asdict(target)),
+                'for': target.describe(),
             }
         )
 
@@ -76,21 +78,28 @@ class Plans:
     """The plans of an engine for this machine.
 
     :param contents: by name.
-    :param checked: whether they have given the reference answers.
+    :param checked_on: keys of the machines on which they have given the reference answers.
     """
 
     folder: Path
     contents: dict[str, bytes]
-    checked: bool
+    checked_on: tuple[str, ...]
+
+    def checked(self, key: PlanKey, machine: Machine) -> None:
+        """Write down that they have given the reference answers on a machine.
+
+        :raises OSError: when the folder is read-only.
+        """
+        write_plan_manifest(self.folder, key, checked_on=(*self.checked_on, machine.key))
 
 
-def write_plan_manifest(folder: Path, key: PlanKey, *, checked: bool) -> None:
+def write_plan_manifest(folder: Path, key: PlanKey, *, checked_on: tuple[str, ...] = ()) -> None:
     """Write down the hash of every file in a folder of plans.
 
-    :param checked: whether they have given the reference answers.
+    :param checked_on: keys of the machines on which they have given the reference answers.
     """
     files = {name: asdict(entry) for name, entry in checksums_of(folder, PLAN_MANIFEST).items()}
-    fields = {'format': FORMAT, 'key': key.content, 'files': files, 'checked': checked}
+    fields = {'format': FORMAT, 'key': key.content, 'files': files, 'checked_on': checked_on}
     draft = folder.with_name(f'{folder.name}.{PLAN_MANIFEST}')
     draft.write_bytes(hashed_json(fields))
     draft.replace(folder / PLAN_MANIFEST)
@@ -104,8 +113,8 @@ def read_plans(directory: Path, key: PlanKey) -> Plans:
     """
     folder = key.folder(directory)
     if not folder.is_dir():
-        others = len(list(_folders(directory)))
-        besides = f' (it has plans for {others} other uses or machines)' if others else ''
+        others = '; '.join(plans.target for plans in stored_plans(directory))
+        besides = f' (it has some for {others})' if others else ''
         raise RunnerUnavailable(
             f'{directory} has no TensorRT plans for this machine{besides}; run '
             f'`kosmos_ros engine build --out {directory}` here, or set build_plans to missing'
@@ -123,7 +132,53 @@ def read_plans(directory: Path, key: PlanKey) -> Plans:
         if (folder / name).is_symlink():
             raise EngineFileError(f'{folder / name} is a link; remove {folder}')
     contents = {name: entry.read(folder / name) for name, entry in files.items()}
-    return Plans(folder, contents, fields.get('checked') is True)
+    return Plans(folder, contents, tuple(fields.get('checked_on', ())))
+
+
+def read_kernels(plans: Plans, key: PlanKey, machine: Machine) -> dict[str, bytes]:
+    """Read the kernels that TensorRT for RTX compiled for these plans on a machine, by plan.
+
+    They are as trusted, and as dangerous, as the plans themselves.
+
+    :return: {} when there are none.
+    :raises EngineFileError: when they are damaged, or others could have written them.
+    """
+    folder = _kernels_folder(plans, machine)
+    if not folder.is_dir():
+        return {}
+    check_owner(folder)
+    fields = read_hashed_json(folder / PLAN_MANIFEST, FORMAT)
+    if fields.get('key') != _kernels_key(key, machine):
+        raise EngineFileError(f'{folder} holds kernels for something else; remove it')
+    return {name: entry.read(folder / name) for name, entry in fields['files'].items()}
+
+
+def write_kernels(
+    plans: Plans, key: PlanKey, machine: Machine, kernels: Mapping[str, bytes]
+) -> None:
+    """Keep compiled kernels for the next start on this machine.
+
+    :raises OSError: when they cannot be written.
+    """
+    folder = _kernels_folder(plans, machine)
+    partial = folder.with_name(folder.name + PARTIAL)
+    for old in (partial, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    partial.mkdir(mode=0o700)
+    for name, content in kernels.items():
+        (partial / name).write_bytes(content)
+    files = {name: asdict(entry) for name, entry in checksums_of(partial, PLAN_MANIFEST).items()}
+    fields = {'format': FORMAT, 'key': _kernels_key(key, machine), 'files': files}
+    (partial / PLAN_MANIFEST).write_bytes(hashed_json(fields))
+    partial.rename(folder)
+
+
+def _kernels_folder(plans: Plans, machine: Machine) -> Path:
+    return plans.folder / f'kernels-{machine.key[:_NAME_CHARS]}'
+
+
+def _kernels_key(key: PlanKey, machine: Machine) -> dict[str, Any]:
+    return {'plans': key.content, 'machine': _plain(asdict(machine))}
 
 
 def check_owner(path: Path) -> None:
@@ -142,27 +197,29 @@ def check_owner(path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class StoredPlans:
-    """A folder of plans, for people."""
+    """A folder of plans, for people.
+
+    :param target: what they are for; or 'not finished', 'damaged'.
+    """
 
     folder: Path
     bytes: int
     complete: bool
-    machine: str
+    target: str
 
 
 def stored_plans(directory: Path) -> list[StoredPlans]:
     """List all plans of an engine directory, unfinished ones and those of other machines too."""
     found = []
     for folder in _folders(directory):
-        size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-        machine = 'not finished'
+        size = sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
+        target = 'not finished'
         if complete := not folder.name.endswith(PARTIAL):
             try:
-                fields = read_hashed_json(folder / PLAN_MANIFEST, FORMAT)['key']['machine']
-                machine = f'{fields["gpu"]["name"]}, TensorRT {fields["tensorrt"]}'
+                target = read_hashed_json(folder / PLAN_MANIFEST, FORMAT)['key']['for']
             except (EngineFileError, KeyError, TypeError):
-                machine = 'damaged'
-        found.append(StoredPlans(folder, size, complete, machine))
+                target = 'damaged'
+        found.append(StoredPlans(folder, size, complete, target))
     return found
 
 

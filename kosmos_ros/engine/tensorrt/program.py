@@ -8,7 +8,6 @@ these shapes need, not as large as a wide profile allows.
 
 from collections.abc import Callable, Mapping
 
-import tensorrt as trt
 import torch
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from kosmos_ros.engine.directory.directory import DECODER_PLAN, VISION_PLAN
 from kosmos_ros.engine.directory.recipe import Recipe, Shape
 from kosmos_ros.engine.runners.cuda import Device
 from kosmos_ros.engine.runners.static import Buffers, Program
+from kosmos_ros.engine.tensorrt.flavours import FLAVOUR, RELEASE, Contexts, trt
 from kosmos_ros.engine.tensorrt.log import TensorRTLog
 from kosmos_ros.engine.tensorrt.profiles import profile_of
 from kosmos_ros.errors import EngineError
@@ -33,27 +33,38 @@ _TYPES = {
 class TensorRTProgram(Program):
     """Plans on the buffers of the static loop."""
 
-    def __init__(self, plans: Mapping[str, bytes], recipe: Recipe, device: Device) -> None:
+    def __init__(
+        self,
+        plans: Mapping[str, bytes],
+        kernels: Mapping[str, bytes],
+        recipe: Recipe,
+        device: Device,
+    ) -> None:
         """Deserialise plans.
 
         :param plans: content of ``vision.plan`` and ``decoder.plan``, after their hashes were
             checked: a plan is executable.
+        :param kernels: what `compiled` gave at an earlier start on this machine, or {}; executable
+            as well.
+        :raises RunnerUnavailable: when a plan does not run on this machine.
         :raises EngineError: when TensorRT refuses one.
         """
-        self.name = f'TensorRT {trt.__version__}, {recipe.precision}'
+        self.name = f'{RELEASE}, {recipe.precision}'
         self._recipe = recipe
         self._device = device
         self._log = TensorRTLog()
         self._runtime = trt.Runtime(self._log)
-        self._vision = self._engine(VISION_PLAN, plans)
-        self._decoder = self._engine(DECODER_PLAN, plans)
+        self._engines = {
+            name: self._engine(name, plans[name], kernels.get(name, b''))
+            for name in (VISION_PLAN, DECODER_PLAN)
+        }
         self._contexts: list[trt.IExecutionContext] = []
         self._scratch = device.empty((0,), torch.uint8)
 
     def bind_vision(self, pixels: Tensor, embeds: Tensor) -> Callable[[], None]:
         """See `Program.bind_vision`."""
         tensors = {'pixels': pixels, 'embeds': embeds}
-        return self._work(self._vision, 0, tensors, VISION_PLAN)
+        return self._work(VISION_PLAN, 0, tensors)
 
     def bind_decoder(self, shape: Shape, buffers: Buffers) -> Callable[[], None]:
         """See `Program.bind_decoder`."""
@@ -68,26 +79,36 @@ class TensorRTProgram(Program):
             for index, layer in enumerate(stack):
                 tensors[f'{name}.{index}.key'] = layer[0]
                 tensors[f'{name}.{index}.value'] = layer[1]
-        profile = profile_of(shape, self._recipe, trt.__version__)
-        return self._work(self._decoder, profile, tensors, DECODER_PLAN)
+        profile = profile_of(shape, self._recipe, RELEASE)
+        return self._work(DECODER_PLAN, profile, tensors)
+
+    def compiled(self) -> dict[str, bytes]:
+        """Return the kernels that were compiled on this machine until now, by plan; {} where plans
+        hold all of them.
+        """
+        found = {name: contexts.compiled() for name, (_, contexts) in self._engines.items()}
+        return {name: content for name, content in found.items() if content}
 
     def close(self) -> None:
         """See `Program.close`."""
         self._contexts.clear()
-        del self._vision, self._decoder, self._runtime, self._scratch
+        self._engines.clear()
+        del self._runtime, self._scratch
 
-    def _engine(self, name: str, plans: Mapping[str, bytes]) -> trt.ICudaEngine:
-        return self._log.require(
-            self._runtime.deserialize_cuda_engine(plans[name]), f'{name} cannot be loaded'
+    def _engine(self, name: str, plan: bytes, kernels: bytes) -> tuple[trt.ICudaEngine, Contexts]:
+        FLAVOUR.check_plan(self._runtime, name, plan)
+        engine = self._log.require(
+            self._runtime.deserialize_cuda_engine(plan), f'{name} cannot be loaded'
         )
+        return engine, FLAVOUR.contexts(engine, kernels)
 
     def _context(
-        self, engine: trt.ICudaEngine, profile: int, tensors: Mapping[str, Tensor]
+        self, name: str, profile: int, tensors: Mapping[str, Tensor]
     ) -> trt.IExecutionContext:
         """Make a context with its profile and all shapes; addresses come later."""
         require, stream = self._log.require, self._device.stream
-        strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        context = require(engine.create_execution_context(strategy), 'a context cannot be made')
+        engine, contexts = self._engines[name]
+        context = require(contexts.create(), 'a context cannot be made')
         require(context.set_optimization_profile_async(profile, stream), f'no profile {profile}')
         names = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
         if names != set(tensors):
@@ -119,10 +140,8 @@ class TensorRTProgram(Program):
         for context in self._contexts:
             context.set_device_memory(self._scratch.data_ptr(), self._scratch.numel())
 
-    def _work(
-        self, engine: trt.ICudaEngine, profile: int, tensors: Mapping[str, Tensor], name: str
-    ) -> Callable[[], None]:
-        context = self._context(engine, profile, tensors)
+    def _work(self, name: str, profile: int, tensors: Mapping[str, Tensor]) -> Callable[[], None]:
+        context = self._context(name, profile, tensors)
         for key, tensor in tensors.items():
             if tensor.data_ptr() % _ALIGNMENT or not tensor.is_contiguous():
                 raise EngineError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from packaging.version import InvalidVersion, Version
 
+from kosmos_ros.engine.tensorrt.installed import Release
 from kosmos_ros.errors import RunnerUnavailable
 
 
@@ -28,28 +29,39 @@ MATMUL = Tier('matmul', Version('10.3'), 20)
 FUSED = Tier('fused', Version('10.15'), 24)
 # Oldest first.
 TIERS = (MATMUL, FUSED)
+# Of TensorRT for RTX, which reads what TensorRT 11.0 reads.
+_FIRST_RTX = Version('1.7')
+# The builder for RTX fails inside itself (tactics_tiled_layout.cpp) when the width of the fused
+# operator's heads is no multiple of this; found by trying 8 to 24 in 1.7.1.
+_HEAD_WIDTH = 8
 
 
-def parse_version(text: str) -> Version:
-    """Read ``tensorrt.__version__``.
+def version_of(release: Release) -> Version:
+    """Return the version of a release, to be compared.
 
-    :raises RunnerUnavailable: when it is not a version.
+    :raises RunnerUnavailable: when what it states is not a version.
     """
     try:
-        return Version(text)
+        return Version(release.version)
     except InvalidVersion:
         raise RunnerUnavailable(
-            f'{text!r} is not a version of TensorRT; kosmos_ros supports 10.3 and above'
+            f'{release.version!r} is not a version of {release.flavour}; {_SUPPORTED}'
         ) from None
 
 
-def tier_for(version: str) -> Tier:
-    """Return the tier of a TensorRT release, given as ``tensorrt.__version__``.
+def tier_for(release: Release, head_width: int) -> Tier:
+    """Return the tier of a release, for a decoder whose heads have this width.
 
     :raises RunnerUnavailable: when the release is older than all tiers, or not a version.
     """
-    release = parse_version(version)
-    for tier in reversed(TIERS):
-        if release >= tier.first_release:
-            return tier
-    raise RunnerUnavailable(f'TensorRT {version} is too old: kosmos_ros supports 10.3 and above')
+    version = version_of(release)
+    if version < (_FIRST_RTX if release.is_rtx else MATMUL.first_release):
+        raise RunnerUnavailable(f'{release} is too old: {_SUPPORTED}')
+    is_read = release.is_rtx or version >= FUSED.first_release
+    return FUSED if is_read and head_width % _HEAD_WIDTH == 0 else MATMUL
+
+
+_SUPPORTED = (
+    f'kosmos_ros supports TensorRT {MATMUL.first_release} and TensorRT for RTX {_FIRST_RTX}, and '
+    'above'
+)

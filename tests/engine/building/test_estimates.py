@@ -12,12 +12,14 @@ from engine.cases import on_static_loop
 from kosmos_ros.engine.building import estimates as sizes
 from kosmos_ros.engine.building.estimates import (
     Estimates,
+    PlanEstimates,
     available_memory,
     check_disk,
     check_memory,
 )
 from kosmos_ros.engine.directory.directory import WEIGHTS_FILE, EngineDirectory
 from kosmos_ros.engine.directory.recipe import Recipe, recipe_named
+from kosmos_ros.engine.tensorrt.installed import CLASSIC, RTX, Release
 from kosmos_ros.errors import EngineError
 from kosmos_ros.model.config import Kosmos2Config
 from kosmos_ros.model.network.kosmos2 import Kosmos2
@@ -47,9 +49,21 @@ def test_weights_by_precision() -> None:
     assert saved == 24 * (4 * 2048**2 + 2 * 2048 * 8192)
     cpu = Estimates.of(config, recipe_named('cpu'))
     assert cpu.weights == 4 * cpu.parameters
-    # ONNX Runtime has no plans.
-    assert cpu.plans == 0
-    assert 0 < found['int8'].plans <= found['fp16'].weights
+
+
+def test_plans_of_the_released_model() -> None:
+    """As measured in docs/log.md."""
+    config, recipe = Kosmos2Config(), recipe_named('rtx')
+    rtx, classic = Release(RTX, '1.7.1.116'), Release(CLASSIC, '10.3')
+    fp16 = PlanEstimates.of(config, recipe, rtx)
+    assert fp16 == PlanEstimates.of(config, recipe, classic)
+    assert 3.09e9 < fp16.plans < 3.3e9
+    assert 7.8e9 < fp16.memory < 9e9
+    int8 = PlanEstimates.of(config, recipe.with_precision('int8'), rtx)
+    assert 1.9e9 < int8.plans < 2.1e9
+    assert 5.2e9 < int8.memory < 6e9
+    # It may be as much as fp16.
+    assert PlanEstimates.of(config, recipe.with_precision('int8'), classic) == fp16
 
 
 def test_caches_are_what_the_recipe_says() -> None:
@@ -76,10 +90,14 @@ def test_the_estimate_fits_a_real_engine(engines: dict[str, Path]) -> None:
 def test_memory_grows_with_the_model() -> None:
     released, recipe = Kosmos2Config(), recipe_named(ORIN)
     smaller = replace(released, text=replace(released.text, layers=12))
-    for name in ('parameters', 'weights', 'plans', 'caches', 'export_memory', 'plan_memory'):
+    for name in ('parameters', 'weights', 'caches', 'export_memory'):
         assert getattr(Estimates.of(smaller, recipe), name) < getattr(
             Estimates.of(released, recipe), name
         )
+    release = Release(CLASSIC, '10.3')
+    plans = [PlanEstimates.of(config, recipe, release) for config in (smaller, released)]
+    assert plans[0].plans < plans[1].plans
+    assert plans[0].memory < plans[1].memory
 
 
 def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,9 +108,9 @@ def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return SimpleNamespace(free=2_000_000_000)
 
     monkeypatch.setattr(sizes.shutil, 'disk_usage', usage)
-    check_disk(tmp_path, 2_000_000_000)
+    check_disk(tmp_path, 2_000_000_000, 'make room')
     with pytest.raises(EngineError, match=r'has 2\.0 GB free and 3\.5 GB are needed; make room'):
-        check_disk(tmp_path, 3_500_000_000)
+        check_disk(tmp_path, 3_500_000_000, 'make room')
     assert asked == [tmp_path, tmp_path]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from engine.tiny import DEEP, DEEP_GRAPHS
+from engine.tiny import DEEP
 from kosmos_ros.engine.directory.recipe import Recipe
 from kosmos_ros.engine.tensorrt.tiers import TIERS
 
@@ -15,10 +15,9 @@ LAYERS = DEEP.text.layers
 
 
 def test_every_layer_has_its_operators(recipe: Recipe, tiny_engines: Path) -> None:
-    """The export itself has held them against the table of their tier."""
     counts = {}
     for tier in TIERS:
-        path = tiny_engines / DEEP_GRAPHS / f'decoder.{tier.name}.onnx'
+        path = tiny_engines / 'deep' / f'decoder.{tier.name}.onnx'
         graph = onnx.load(path, load_external_data=False).graph
         assert len(graph.input) == 3 + 4 * LAYERS
         assert len(graph.output) == 1 + 2 * LAYERS

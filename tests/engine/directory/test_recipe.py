@@ -14,7 +14,7 @@ from kosmos_ros.errors import EngineFileError
 from kosmos_ros.limits import Limits
 from kosmos_ros.model.config import Kosmos2Config
 
-NAMES = ('cpu', 'desktop', 'jetson-orin', 'jetson-thor')
+NAMES = ('cpu', 'desktop', 'jetson-orin', 'jetson-thor', 'rtx')
 
 
 @pytest.fixture
@@ -149,10 +149,11 @@ def test_it_becomes_smaller_for_a_model_of_fewer_positions(
     )
     # What is the same then is there once.
     assert recipe.within(152).shapes == ((1, 72, 80), (4, 32, 80), (1, 1, 80), (8, 1, 80))
-    with pytest.raises(EngineFileError, match='151 positions does not fit.* slots than tokens'):
-        recipe.within(151)
-    with pytest.raises(EngineFileError, match='does not fit this recipe'):
-        recipe.within(60)
+    # Tokens have to fit into what is left of the slots.
+    assert recipe.within(151).shapes == ((1, 64, 72), (4, 32, 72), (1, 1, 72), (8, 1, 72))
+    for positions in (87, 72, 60):
+        with pytest.raises(EngineFileError, match='does not fit this recipe'):
+            recipe.within(positions)
 
 
 WRONG: dict[str, list[Any]] = {

@@ -1,6 +1,8 @@
 """Doubles of TensorRT, one for each release that the project is for."""
 
 from collections.abc import Iterator
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 import shutil
 import sys
@@ -14,7 +16,8 @@ from .double import Double, make
 from .gpu_machine import GPU, USERS
 from .graphs import scatter_elements
 from .host_device import HostDevice
-from .program import Lines, engine_of, parsed
+from .plan import build_plan
+from .program import Lines, context_of, engine_of
 from .surface import VERSIONS, Surface, obtain
 
 
@@ -24,13 +27,33 @@ def surface(request: pytest.FixtureRequest) -> Surface:
     return obtain(request.param)
 
 
+def forget_tensorrt() -> None:
+    """Let our modules import TensorRT again."""
+    for name in USERS:
+        sys.modules.pop(name, None)
+
+
 @pytest.fixture
 def trt(surface: Surface, monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
-    """The double, which `import tensorrt` gives too."""
+    """The double, which our modules import, too."""
     double = make(surface.path)
-    monkeypatch.setitem(sys.modules, 'tensorrt', double)
+    # None is what cannot be imported.
+    monkeypatch.setitem(sys.modules, 'tensorrt', None if double.is_rtx else double)
+    monkeypatch.setitem(sys.modules, 'tensorrt_rtx', double)
+    forget_tensorrt()
     yield double
+    forget_tensorrt()
     assert not double.failures, f'asked for, but never called: {double.failures}'
+
+
+@pytest.fixture
+def rtx(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """NVIDIA's TensorRT for RTX, whatever else this machine has."""
+    for name in ('tensorrt', 'tensorrt_rtx'):
+        monkeypatch.setitem(sys.modules, name, None)
+    forget_tensorrt()
+    yield
+    forget_tensorrt()
 
 
 @pytest.fixture
@@ -46,34 +69,23 @@ def lines(trt: Double) -> Lines:
 
 
 @pytest.fixture
-def builder(trt: Double, lines: Lines) -> Any:
-    return trt.Builder(lines.logger)
-
-
-@pytest.fixture
-def network(trt: Double, lines: Lines, builder: Any, tmp_path: Path) -> Any:
-    """Writes into a cache of its own."""
-    return parsed(trt, lines.logger, builder, scatter_elements(tmp_path))
-
-
-@pytest.fixture
 def engine(trt: Double, lines: Lines, tmp_path: Path) -> Any:
-    """Of that network, with two profiles."""
+    """Writes into a cache of its own; with two profiles."""
     return engine_of(trt, lines.logger, scatter_elements(tmp_path), profiles=2)
 
 
 @pytest.fixture
-def context(engine: Any) -> Any:
-    return engine.create_execution_context()
+def context(trt: Double, engine: Any) -> Any:
+    return context_of(trt, engine)
 
 
 @pytest.fixture
 def gpu(trt: Double, monkeypatch: pytest.MonkeyPatch) -> Double:
     """A machine with a GPU and the double as its TensorRT."""
     trt.device_name = GPU.name
-    for name in USERS:
-        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(machine, 'gpu', lambda: GPU)
+    build_plans = import_module('kosmos_ros.engine.tensorrt.build_plans')
+    monkeypatch.setattr(build_plans, 'build_plan', partial(build_plan, trt))
     monkeypatch.setattr('kosmos_ros.engine.runners.cuda.CudaDevice', lambda: HostDevice(trt))
     return trt
 

@@ -1,4 +1,5 @@
-"""A strict double of the module `tensorrt`, made from the surface of a real release.
+"""A strict double of what runs plans in the module `tensorrt`, made from the surface of a real
+release; plans themselves are built by NVIDIA's code in other tests, or by `plan.py` here.
 
 Whatever the release does not have is an AttributeError, whatever its signatures refuse is a
 TypeError, and whatever the models do not imitate is a NotImplementedError: no call works in
@@ -15,20 +16,19 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .building import Builder, Logger, Parser
 from .faces import Buffer, Face, Kind, Member, Tuple, unwrap
 from .graph import ITEM_SIZES
 from .memory import Memory, Recording
-from .model import HostMemory, Model, Shape
+from .model import HostMemory, Logger, Model, Shape
 from .running import Runtime
 from .signatures import LIST, Signature, accepts_plain, bind
 
 # Classes that a program makes itself.  The others come out of calls.
-MODELS = {'Builder': Builder, 'Logger': Logger, 'OnnxParser': Parser, 'Runtime': Runtime}
+MODELS = {'Logger': Logger, 'Runtime': Runtime}
 # Classes that a program derives its own from; the double only calls them.
 CALLBACKS = {'ILogger', 'IProgressMonitor'}
 # What a test may set on the module.
-CONTROLS = {'device_name', 'operators', 'plain_layers', 'recording'}
+CONTROLS = {'built', 'device_name', 'recording'}
 
 
 class Call(NamedTuple):
@@ -45,10 +45,9 @@ BASES = {'Dims': (Tuple,), 'IHostMemory': (Buffer,)}
 class Double(ModuleType):
     """The module.  What is not TensorRT's serves the tests.
 
+    :ivar built: names of the plans that were built.
     :ivar calls: every call that a program made.
     :ivar device_name: of the GPU that plans are made for.
-    :ivar operators: that the parser takes, where these are fewer than the release's.
-    :ivar plain_layers: whether `get_layer` gives each layer as ILayer, as the bindings may do.
     :ivar memory: of the pretended device.
     :ivar recording: the capture under way.
     """
@@ -59,8 +58,7 @@ class Double(ModuleType):
         self.__spec__ = ModuleSpec('tensorrt', None)
         names = vars(self)
         names |= {'surface': surface, 'calls': [], 'failures': [], 'memory': Memory()}
-        names |= {'device_name': 'Double', 'operators': None, 'plain_layers': False}
-        names |= {'recording': None, 'kinds': {}}
+        names |= {'device_name': 'Double', 'recording': None, 'kinds': {}, 'built': []}
         used = set(surface['classes']) | set(surface['functions']) | set(surface['constants'])
         assert not used & (set(names) | set(vars(Double))), 'the surface hides what is the double'
         for name in surface['classes']:
@@ -76,6 +74,11 @@ class Double(ModuleType):
             raise AttributeError(f'tensorrt has no attribute {name!r}')
         super().__setattr__(name, value)
 
+    @property
+    def is_rtx(self) -> bool:
+        """Whether it is TensorRT for RTX."""
+        return 'IRuntimeCache' in self.surface['classes']
+
     def register(self, tensor: torch.Tensor) -> None:
         """Let the double read and write a tensor while its storage lives."""
         self.memory.register(tensor)
@@ -83,12 +86,12 @@ class Double(ModuleType):
     def fail_next(self, name: str) -> None:
         """Let the next call of a method fail as it fails in TensorRT.
 
-        :param name: such as `IExecutionContext.execute_async_v3`, or `Builder.__init__`.
+        :param name: such as `IExecutionContext.execute_async_v3`, or `Runtime.__init__`.
         """
         owner, _, method = name.rpartition('.')
         (signature, *_) = self._signatures(self._described(owner)['methods'][method])
         can_fail = signature.returns in ('bool', *self.kinds) or method == '__init__'
-        if not can_fail and name != 'IBuilderConfig.add_optimization_profile':
+        if not can_fail:
             raise ValueError(f'{name} has no way to fail: it gives {signature.returns}')
         self.failures.append(name)
 

@@ -1,7 +1,7 @@
 """Writes down what a TensorRT bindings wheel exposes.  Runs in a process of its own, because the
 bindings can be imported only with stand-ins for their libraries on LD_LIBRARY_PATH.
 
-    python dump.py BINDINGS SURFACE_JSON STUBS_DIRECTORY
+    python dump.py BINDINGS NATIVE_MODULE SURFACE_JSON STUBS_DIRECTORY
 """
 
 import importlib
@@ -15,15 +15,14 @@ from typing import Any
 
 from pybind11_stubgen import main as stubgen
 
-NATIVE = 'tensorrt_bindings.tensorrt'
 SIGNATURE = re.compile(r'(?:\d+\. )?(\w*\(.*\) -> .+)')
 
 
-def signatures(function: object) -> list[str]:
+def signatures(function: Any) -> list[str]:
     """Lines of a docstring that pybind11 wrote, one for each overload."""
     lines = (getattr(function, '__doc__', None) or '').splitlines()
     found = (SIGNATURE.fullmatch(line.strip()) for line in lines)
-    return [match[1].replace(NATIVE + '.', '') for match in found if match]
+    return [match[1].replace(PREFIX, '') for match in found if match]
 
 
 def is_enum(kind: object) -> bool:
@@ -44,7 +43,7 @@ def describe(kind: type) -> dict[str, Any]:
     """One class without what Python itself gives every class."""
     members = dict(vars(kind))
     shown: dict[str, Any] = {
-        'bases': [base.__qualname__ for base in kind.__bases__ if base.__module__ == NATIVE],
+        'bases': [base.__qualname__ for base in kind.__bases__ if f'{base.__module__}.' == PREFIX],
         'methods': {},
         'properties': {},
         'classes': {
@@ -93,8 +92,9 @@ def surface(bindings: ModuleType, native: ModuleType) -> dict[str, Any]:
 
 
 if __name__ == '__main__':
-    bindings, out, stubs = sys.argv[1:]
+    bindings, name, out, stubs = sys.argv[1:]
+    PREFIX = f'{name}.'
     sys.path.insert(0, bindings)
-    module, native = (importlib.import_module(name) for name in ('tensorrt_bindings', NATIVE))
+    module, native = (importlib.import_module(one) for one in (name.partition('.')[0], name))
     Path(out).write_text(json.dumps(surface(module, native), indent=1))
-    stubgen([NATIVE, '--output-dir', stubs, '--ignore-all-errors'])
+    stubgen([name, '--output-dir', stubs, '--ignore-all-errors'])

@@ -13,6 +13,7 @@ from .double import Double
 GPU = Gpu('a device', '8.7', 16, 64 << 30, '12.6', '12.6')
 # These import TensorRT at their top, and must import this test's double.
 USERS = (
+    'kosmos_ros.engine.tensorrt.flavours',
     'kosmos_ros.engine.tensorrt.log',
     'kosmos_ros.engine.tensorrt.builder',
     'kosmos_ros.engine.tensorrt.build_plans',
@@ -38,6 +39,11 @@ def load(directory: Path, **options: Any) -> tuple[Any, list[str]]:
     lines: list[str] = []
     engine = load_engine(directory, 'tensorrt', report=lines.append, **options)
     return engine, lines
+
+
+def built(trt: Double) -> int:
+    """How many plans were built."""
+    return sum(name.endswith('.plan') for name in trt.built)
 
 
 def called(trt: Double, name: str) -> int:

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 
 from .double import Double
+from .graph import Graph
 from .graphs import RANGES
 from .host_device import HostDevice
+from .plan import plan_of
 
 SHAPES = {'past': (1, 2, 8, 4), 'new': (1, 2, 2, 4), 'at': (1, 2, 2, 4)}
 OUTPUTS = {'present': (1, 2, 8, 4), 'tail': (1, 2, 4, 4)}
@@ -32,35 +34,22 @@ class Lines:
         return [text for severity, text in self.kept if severity == 'ERROR']
 
 
-def parsed(trt: Double, logger: Any, builder: Any, path: Path) -> Any:
-    """A network with strong types, from a file that the release takes."""
-    flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    network = builder.create_network(flags)
-    assert trt.OnnxParser(network, logger).parse_from_file(str(path))
-    return network
-
-
-def configured(builder: Any, network: Any, profiles: int = 1) -> Any:
-    """A configuration with some equal profiles."""
-    config = builder.create_builder_config()
-    for _ in range(profiles):
-        profile = builder.create_optimization_profile()
-        ranges = dict(RANGES)
-        at = [network.get_input(i) for i in range(network.num_inputs)][2]
-        rank = len(at.shape)
-        ranges['at'] = ((1,), (1,), (3,)) if rank == 1 else RANGES['new']
-        for name, (least, usual, most) in ranges.items():
-            profile.set_shape(name, least, usual, most)
-        config.add_optimization_profile(profile)
-    return config
-
-
 def engine_of(trt: Double, logger: Any, path: Path, profiles: int = 1) -> Any:
-    """Build a plan and load it."""
-    builder = trt.Builder(logger)
-    network = parsed(trt, logger, builder, path)
-    plan = builder.build_serialized_network(network, configured(builder, network, profiles))
-    return trt.Runtime(logger).deserialize_cuda_engine(plan)
+    """Load a plan of one of the small graphs, with some equal profiles."""
+    at = len(Graph(path).inputs['at'].shape)
+    ranges = {**RANGES, 'at': ((1,), (1,), (3,)) if at == 1 else RANGES['new']}
+    shapes = tuple({name: one[index] for name, one in ranges.items()} for index in range(3))
+    return trt.Runtime(logger).deserialize_cuda_engine(plan_of(trt, path, [shapes] * profiles))
+
+
+def context_of(trt: Double, engine: Any) -> Any:
+    """Make a context that may be captured."""
+    if not trt.is_rtx:
+        return engine.create_execution_context()
+    config = engine.create_runtime_config()
+    strategies = trt.DynamicShapesKernelSpecializationStrategy
+    config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+    return engine.create_execution_context(config)
 
 
 def tensors(device: HostDevice, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:

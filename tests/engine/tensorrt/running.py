@@ -11,10 +11,13 @@ from .graph import Dimensions, Graph, GraphError
 from .memory import ALIGNMENT, Memory
 from .model import Model, Shape
 from .plan import Plan, Range
+from .runtime_config import RuntimeConfig
 
 NUMPY = {'FLOAT': 'f4', 'HALF': 'f2', 'INT8': 'i1', 'INT32': 'i4', 'INT64': 'i8', 'BOOL': '?'}
 NUMPY |= {'UINT8': 'u1'}
 GARBAGE = 0xA5
+# Name of a GPU that TensorRT for RTX does not run on.
+UNSUPPORTED = 'a Hopper'
 
 
 class Runtime(Model):
@@ -33,6 +36,20 @@ class Runtime(Model):
     def engine_host_code_allowed(self, value: bool) -> None:
         raise AssertionError('a plan must never run code on the host')
 
+    def get_engine_validity(self, data: Any) -> tuple[Any, int]:
+        """Only TensorRT for RTX has it."""
+        trt, reasons = self.trt, []
+        try:
+            if Plan.from_bytes(bytes(data)).version != trt.__version__:
+                reasons.append('VERSION_MISMATCH')
+        except ValueError:
+            reasons.append('MALFORMED_ENGINE')
+        if trt.device_name == UNSUPPORTED:
+            reasons.append('UNSUPPORTED_CC')
+        validity = trt.EngineValidity.INVALID if reasons else trt.EngineValidity.VALID
+        known = trt.EngineInvalidityDiagnostics
+        return validity, sum(int(getattr(known, reason)) for reason in reasons)
+
     def deserialize_cuda_engine(self, data: Any) -> 'Engine | None':
         try:
             plan = Plan.from_bytes(bytes(data))
@@ -40,7 +57,8 @@ class Runtime(Model):
         except ValueError as error:
             self.complain(str(error))
             return None
-        if (plan.version, plan.device) != (self.trt.__version__, self.trt.device_name):
+        devices = ('', self.trt.device_name)
+        if plan.version != self.trt.__version__ or plan.device not in devices:
             self.complain(f'the plan was made by {plan.version} for {plan.device}')
             return None
         # A real plan holds the weights.  This one does not, which no program should notice.
@@ -96,10 +114,14 @@ class Engine(Model):
     def get_aliased_input_tensor(self, name: str) -> str | None:
         return self.graph.aliases.get(name)
 
-    def create_execution_context(self, strategy: Any = None) -> 'Context':
-        # The other overload takes a configuration, which nothing can make here.
-        managed = strategy is not None and strategy.name == 'USER_MANAGED'
-        return Context(self, is_user_managed=managed)
+    def create_runtime_config(self) -> RuntimeConfig:
+        """Only TensorRT for RTX has it."""
+        return RuntimeConfig(self)
+
+    def create_execution_context(self, how: Any = None) -> 'Context':
+        if isinstance(how, RuntimeConfig):
+            return Context(self, how.allocation, how)
+        return Context(self, 'STATIC' if how is None else how.name)
 
 
 class Context(Model):
@@ -112,10 +134,13 @@ class Context(Model):
 
     surface = 'IExecutionContext'
 
-    def __init__(self, engine: Engine, *, is_user_managed: bool) -> None:
+    def __init__(
+        self, engine: Engine, allocation: str, config: RuntimeConfig | None = None
+    ) -> None:
         super().__init__(engine.trt, engine.listener)
         self.own = engine
-        self.is_user_managed = is_user_managed
+        self.is_user_managed = allocation == 'USER_MANAGED'
+        self.config = config
         self.profile: int | None = None
         self.stream: int | None = None
         self.given: dict[str, Dimensions] = {}
@@ -226,11 +251,25 @@ class Context(Model):
         launch.check()
         if self.trt.recording is not None:
             assert self.is_warm, 'a capture needs an execution with these shapes before it'
+            assert not self.trt.is_rtx or self.compiles_at_once, (
+                'the captured kernels are not final'
+            )
             self.trt.recording.add(self, launch)
             return True
         launch.run()
+        if self.config is not None:
+            self.config.compile(f'{graph.path.name} {self.all_shapes()}')
         self.is_warm = True
         return True
+
+    @property
+    def compiles_at_once(self) -> bool:
+        config = self.config
+        return (
+            config is not None
+            and config.dynamic_shapes_kernel_specialization_strategy.name == 'EAGER'
+            and config.cuda_graph_strategy.name == 'DISABLED'
+        )
 
 
 @dataclass(frozen=True)

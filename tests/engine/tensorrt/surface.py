@@ -20,13 +20,16 @@ import pytest
 
 from . import stubs
 
+# TensorRT for RTX, from the installed wheels.
+RTX = '1.7.1.116'
 PACKAGES = {
     '10.3.0': 'tensorrt-cu12-bindings',  # JetPack 6
     '10.13.3.9': 'tensorrt-cu12-bindings',  # JetPack 7.0
     '10.16.1.11': 'tensorrt-cu12-bindings',  # JetPack 7.2
     '11.4.0.106': 'tensorrt-cu13-bindings',
 }
-VERSIONS = tuple(PACKAGES)
+VERSIONS = (*PACKAGES, RTX)
+NATIVE = 'tensorrt_bindings.tensorrt'
 DUMP = Path(__file__).with_name('dump.py')
 
 # Of the wheels for x86-64; those of other machines are taken as they come.
@@ -85,7 +88,10 @@ def obtain(version: str) -> Surface:
     if sys.prefix == sys.base_prefix:
         pytest.skip('the surface of TensorRT is kept in a virtual environment, and this is none')
     cache = Path(sys.prefix) / 'tensorrt' / version
-    bindings = _made_once(cache / 'bindings', lambda out: _download(version, out))
+    # Those for RTX are installed here, with their libraries.
+    bindings = cache / 'bindings'
+    if version != RTX:
+        bindings = _made_once(bindings, lambda out: _download(version, out))
     writers = b''.join(path.read_bytes() for path in (DUMP, Path(stubs.__file__)))
     directory = cache / f'surface-{hashlib.sha256(writers).hexdigest()[:12]}'
     made = _made_once(directory, lambda out: _introspect(version, bindings, out))
@@ -135,14 +141,15 @@ def _introspect(version: str, bindings: Path, out: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         libraries = Path(scratch)
         _compile(version, libraries)
-        command = [sys.executable, DUMP, bindings, out / 'surface.json', libraries]
+        native = 'tensorrt_rtx_bindings.tensorrt_rtx' if version == RTX else NATIVE
+        command = [sys.executable, DUMP, bindings, native, out / 'surface.json', libraries]
         environment = {**os.environ, 'LD_LIBRARY_PATH': str(libraries)}
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode != 0:
             raise RuntimeError(f'the bindings of {version} cannot be read:\n{done.stderr}')
         package = out / 'stubs' / 'tensorrt'
         package.mkdir(parents=True)
-        written = (libraries / 'tensorrt_bindings' / 'tensorrt.pyi').read_text()
+        written = (libraries / f'{native.replace(".", "/")}.pyi').read_text()
         (package / '__init__.pyi').write_text(stubs.repaired(written))
 
 

@@ -1,108 +1,94 @@
 """The double refuses what a release does not have."""
 
+from importlib import import_module
 from pathlib import Path
-import sys
 from typing import Any
 
 import pytest
 
 from .double import Double
-from .program import Lines, configured
+from .program import Lines
+from .surface import RTX, VERSIONS
 
 
-def test_is_what_programs_import(trt: Double) -> None:
-    import tensorrt
+def test_is_what_our_modules_import(trt: Double) -> None:
+    flavours = import_module('kosmos_ros.engine.tensorrt.flavours')
+    assert flavours.trt is trt
+    assert flavours.RELEASE.is_rtx == trt.is_rtx == (trt.__version__ == RTX)
+    assert trt.__version__ in VERSIONS
 
-    assert tensorrt is trt
-    assert trt.__version__ in ('10.3.0', '10.13.3.9', '10.16.1.11', '11.4.0.106')
 
-
-def test_unknown_names_are_attribute_errors(trt: Double, builder: Any) -> None:
-    for owner in (trt, trt.Builder, trt.BuilderFlag, builder, trt.BuilderFlag.TF32):
+def test_unknown_names_are_attribute_errors(trt: Double, lines: Lines) -> None:
+    runtime = trt.Runtime(lines.logger)
+    for owner in (trt, trt.Runtime, trt.BuilderFlag, runtime, trt.BuilderFlag.TF32):
         with pytest.raises(AttributeError):
             owner.no_such_name  # noqa: B018
         with pytest.raises(AttributeError):
             owner.no_such_name = 1
     with pytest.raises(AttributeError):
-        trt.Builder.create_network = None
+        trt.Runtime.deserialize_cuda_engine = None
     with pytest.raises(AttributeError):
         trt.IExecutionContext.execute_async_v2  # noqa: B018
 
 
 def test_releases_differ_as_they_do(trt: Double) -> None:
-    is_11 = trt.__version__.startswith('11.')
-    has_attention = is_11 or trt.__version__.startswith('10.16.')
-    assert hasattr(trt.BuilderFlag, 'FP16') != is_11
+    is_11 = trt.__version__.startswith('11.') or trt.is_rtx
     assert hasattr(trt.ICudaEngine, 'device_memory_size') != is_11
-    assert hasattr(trt, 'IAttentionInputLayer') == has_attention
-    assert hasattr(trt.LayerType, 'ATTENTION_INPUT') == has_attention
-    assert hasattr(trt.ICudaEngine, 'get_aliased_input_tensor') == has_attention
+    assert hasattr(trt.ICudaEngine, 'get_aliased_input_tensor') == (
+        is_11 or trt.__version__.startswith('10.16.')
+    )
+    assert hasattr(trt.Runtime, 'get_engine_validity') == trt.is_rtx
 
 
-def test_wrong_arguments_are_type_errors(trt: Double, builder: Any) -> None:
-    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+def test_wrong_arguments_are_type_errors(trt: Double, context: Any) -> None:
     calls = [
-        lambda: trt.Builder(),
-        lambda: trt.Builder('logger'),
-        lambda: trt.INetworkDefinition(),
-        lambda: builder.create_network(1, 2),
-        lambda: builder.create_network(flag=1),
-        lambda: builder.create_network(1, flags=1),
-        lambda: builder.create_network(1.0),
-        lambda: builder.create_network(True),
-        lambda: builder.create_network(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED),
-        lambda: builder.build_serialized_network(config, config),
-        lambda: config.set_flag(5),
-        lambda: config.set_flag(trt.MemoryPoolType.WORKSPACE),
-        lambda: config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, 1e9),
-        lambda: setattr(config, 'builder_optimization_level', 3.0),
-        lambda: setattr(config, 'progress_monitor', object()),
-        lambda: profile.set_shape('x', (1,), (1,), (1.5,)),
-        lambda: profile.set_shape(Path('x'), (1,), (1,), (1,)),
+        lambda: trt.Runtime(),
+        lambda: trt.Runtime('logger'),
+        lambda: trt.IExecutionContext(),
         lambda: trt.Runtime(trt.Logger()).deserialize_cuda_engine('plan'),
+        lambda: context.set_tensor_address('past', 1.5),
+        lambda: context.set_input_shape('past', (1, 2, 8, 4.0)),
+        lambda: context.set_input_shape(Path('past'), (1, 2, 8, 4)),
+        lambda: context.set_optimization_profile_async(True, 1),
+        lambda: context.set_optimization_profile_async(0, 1, 2),
+        lambda: context.set_optimization_profile_async(index=0),
+        lambda: context.execute_async_v3(trt.DataType.HALF),
     ]
     for call in calls:
         with pytest.raises(TypeError):
             call()
 
 
-def test_read_only_properties_stay(trt: Double, network: Any) -> None:
+def test_read_only_properties_stay(trt: Double, engine: Any) -> None:
     with pytest.raises(AttributeError):
-        network.num_layers = 3
-    with pytest.raises(AttributeError):
-        network.get_layer(0).type = trt.LayerType.CAST
+        engine.num_io_tensors = 3
 
 
-def test_nothing_works_in_silence(trt: Double, builder: Any, network: Any) -> None:
+def test_nothing_works_in_silence(trt: Double, engine: Any) -> None:
     calls = [
         lambda: trt.get_plugin_registry(),
         lambda: trt.Permutation(),
-        lambda: builder.is_network_supported(network, builder.create_builder_config()),
-        lambda: builder.max_threads,
-        lambda: setattr(builder, 'max_threads', 1),
+        lambda: trt.Builder(trt.Logger()),
+        lambda: engine.num_layers,
+        lambda: engine.create_engine_inspector(),
     ]
     for call in calls:
         with pytest.raises(NotImplementedError):
             call()
     # Which of the two depends on Python.
-    with pytest.raises((AttributeError, TypeError)), builder:
+    with pytest.raises((AttributeError, TypeError)), engine:
         pass
 
 
-def test_calls_are_kept(trt: Double, builder: Any) -> None:
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, pool_size=1 << 30)
-    config.builder_optimization_level = 4
+def test_calls_are_kept(trt: Double, engine: Any) -> None:
+    trt.calls.clear()
+    context = engine.create_execution_context()
+    context.set_optimization_profile_async(profile_index=1, stream_handle=5)
     assert [call.name for call in trt.calls] == [
-        'ILogger.__init__',
-        'Builder.__init__',
-        'Builder.create_builder_config',
-        'IBuilderConfig.set_memory_pool_limit',
-        'IBuilderConfig.builder_optimization_level=',
+        'ICudaEngine.create_execution_context',
+        'IExecutionContext.set_optimization_profile_async',
     ]
-    assert trt.calls[3].arguments == (trt.MemoryPoolType.WORKSPACE,)
-    assert trt.calls[3].keywords == {'pool_size': 1 << 30}
-    assert config.builder_optimization_level == 4
+    assert trt.calls[1].keywords == {'profile_index': 1, 'stream_handle': 5}
 
 
 def test_enumerations_are_no_numbers(trt: Double) -> None:
@@ -127,30 +113,20 @@ def test_derived_classes_call_the_constructor(trt: Double) -> None:
         Forgetful()
 
 
-def test_shapes_and_plans_are_no_tuples_and_bytes(trt: Double, builder: Any, network: Any) -> None:
-    shape = network.get_input(0).shape
+def test_shapes_are_no_tuples(trt: Double, engine: Any) -> None:
+    shape = engine.get_tensor_shape('past')
     assert (len(shape), list(shape), shape[1:]) == (4, [-1, 2, 8, 4], (2, 8, 4))
     assert shape == (-1, 2, 8, 4)
     assert not isinstance(shape, tuple)
     with pytest.raises(TypeError):
-        shape == network.get_input(0).shape  # noqa: B015
-    plan = builder.build_serialized_network(network, configured(builder, network))
-    assert plan.nbytes == len(bytes(plan)) == memoryview(plan).nbytes
-    with pytest.raises(AttributeError):
-        plan.tobytes  # noqa: B018
-    with pytest.raises(TypeError):
-        len(plan)
+        shape == engine.get_tensor_shape('past')  # noqa: B015
 
 
 def test_only_what_can_fail_fails(trt: Double, lines: Lines) -> None:
     with pytest.raises(ValueError, match='no way to fail'):
-        trt.fail_next('IBuilderConfig.set_memory_pool_limit')
+        trt.fail_next('IExecutionContext.infer_shapes')
     with pytest.raises(KeyError):
-        trt.fail_next('Builder.no_such_method')
-    trt.fail_next('Builder.__init__')
+        trt.fail_next('Runtime.no_such_method')
+    trt.fail_next('Runtime.__init__')
     with pytest.raises(TypeError, match='nullptr'):
-        trt.Builder(lines.logger)
-
-
-def test_double_is_gone_after_a_test() -> None:
-    assert not isinstance(sys.modules.get('tensorrt'), Double)
+        trt.Runtime(lines.logger)

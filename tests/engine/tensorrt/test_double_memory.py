@@ -10,7 +10,7 @@ import torch
 from .double import Double
 from .graphs import tensor_scatter
 from .host_device import HostDevice
-from .program import OUTPUTS, SHAPES, Lines, bind, engine_of, ready, tensors
+from .program import OUTPUTS, SHAPES, Lines, bind, context_of, engine_of, ready, tensors
 
 
 def test_memory_is_aligned_and_of_the_device(context: Any, device: HostDevice) -> None:
@@ -144,7 +144,7 @@ def test_capture_holds_executions_back(context: Any, device: HostDevice) -> None
 
 
 def test_capture_refuses_what_cuda_does(trt: Double, engine: Any, device: HostDevice) -> None:
-    context, second = (engine.create_execution_context() for _ in range(2))
+    context, second = (context_of(trt, engine) for _ in range(2))
     bound = [ready(each, device) for each in (context, second)]
     for each in (context, second):
         assert each.execute_async_v3(device.stream)

@@ -16,19 +16,23 @@ from kosmos_ros.engine.directory.checksums import FileChecksum
 from kosmos_ros.engine.directory.directory import EngineDirectory
 from kosmos_ros.engine.directory.manifest import Manifest
 from kosmos_ros.engine.directory.recipe import Recipe
-from kosmos_ros.engine.machine import Gpu, Machine
+from kosmos_ros.engine.machine import Gpu, Machine, PlanTarget
+from kosmos_ros.engine.tensorrt.installed import CLASSIC, RTX, Release
 from kosmos_ros.engine.tensorrt.plans import (
     PlanKey,
     check_owner,
     prune,
+    read_kernels,
     read_plans,
     stored_plans,
+    write_kernels,
     write_plan_manifest,
 )
 from kosmos_ros.errors import EngineError, EngineFileError, RunnerUnavailable
 
 GPU = Gpu('a device', '8.7', 16, 64 << 30, '12.6', '12.6')
-MACHINE = Machine('10.3.0', GPU, 'aarch64')
+MACHINE = Machine(Release(CLASSIC, '10.3.0'), GPU, 'aarch64')
+ANY_RTX = PlanTarget(Release(RTX, '1.7.1.116'), None)
 PLANS = {'vision.plan': b'vision', 'decoder.plan': b'decoder'}
 
 
@@ -40,7 +44,15 @@ def files(engines: dict[str, Path], tmp_path: Path) -> EngineDirectory:
 
 @pytest.fixture
 def key(files: EngineDirectory) -> PlanKey:
-    return PlanKey.of(files.manifest, files.recipe, MACHINE)
+    return key_for(files, MACHINE)
+
+
+def key_for(files: EngineDirectory, machine: Machine) -> PlanKey:
+    return PlanKey.of(files, PlanTarget.of(machine))
+
+
+def with_tensorrt(version: str) -> Machine:
+    return replace(MACHINE, tensorrt=Release(CLASSIC, version))
 
 
 def store(directory: Path, key: PlanKey, plans: dict[str, bytes] = PLANS) -> Path:
@@ -48,7 +60,7 @@ def store(directory: Path, key: PlanKey, plans: dict[str, bytes] = PLANS) -> Pat
     folder.mkdir(mode=0o700, parents=True)
     for name, content in plans.items():
         (folder / name).write_bytes(content)
-    write_plan_manifest(folder, key, checked=True)
+    write_plan_manifest(folder, key)
     return folder
 
 
@@ -83,18 +95,22 @@ def changed_manifests(manifest: Manifest) -> list[Manifest]:
 def test_the_key_depends_on_all_that_a_plan_depends_on(
     files: EngineDirectory, key: PlanKey
 ) -> None:
-    manifest, recipe = files.manifest, files.recipe
+    target = PlanTarget.of(MACHINE)
     keys = [
         key,
-        *(PlanKey.of(manifest, recipe, replace(MACHINE, gpu=gpu)) for gpu in changed_gpus()),
-        PlanKey.of(manifest, recipe, replace(MACHINE, architecture='x86_64')),
+        *(key_for(files, replace(MACHINE, gpu=gpu)) for gpu in changed_gpus()),
+        key_for(files, replace(MACHINE, architecture='x86_64')),
         # One profile, several, and another graph.
         *(
-            PlanKey.of(manifest, recipe, replace(MACHINE, tensorrt=version))
+            key_for(files, with_tensorrt(version))
             for version in ('10.3.1', '10.8.0', '10.15.0', '11.0.0')
         ),
-        *(PlanKey.of(manifest, one, MACHINE) for one in changed_recipes(recipe)),
-        *(PlanKey.of(one, recipe, MACHINE) for one in changed_manifests(manifest)),
+        *(PlanKey.of(replace(files, recipe=one), target) for one in changed_recipes(files.recipe)),
+        *(
+            PlanKey.of(replace(files, manifest=one), target)
+            for one in changed_manifests(files.manifest)
+        ),
+        PlanKey.of(files, ANY_RTX),
     ]
     assert len({one.digest for one in keys}) == len(keys)
     folders = {one.folder(files.path) for one in keys}
@@ -111,17 +127,29 @@ def test_the_key_does_not_depend_on_what_a_plan_does_not(
         name='another',
         files={**files.manifest.files, 'reference.safetensors': other},
     )
-    assert PlanKey.of(renamed, files.recipe, MACHINE) == key
+    target = PlanTarget.of(MACHINE)
+    assert PlanKey.of(replace(files, manifest=renamed), target) == key
     # The other tier's graph.
     newer = {**files.manifest.files, 'decoder.fused.onnx': other}
-    assert PlanKey.of(replace(files.manifest, files=newer), files.recipe, MACHINE) == key
+    manifest = replace(files.manifest, files=newer)
+    assert PlanKey.of(replace(files, manifest=manifest), target) == key
     # A key is what JSON gives back.
     assert json.loads(json.dumps(key.content)) == key.content
 
 
+def test_plans_for_rtx_are_the_same_for_all_gpus(files: EngineDirectory) -> None:
+    machines = [Machine(ANY_RTX.tensorrt, gpu, 'x86_64') for gpu in (GPU, *changed_gpus())]
+    machines.append(Machine(ANY_RTX.tensorrt, GPU, 'aarch64'))
+    assert {PlanTarget.of(machine) for machine in machines} == {ANY_RTX}
+    assert len({machine.key for machine in machines}) == len(machines)
+    newer = PlanTarget(Release(RTX, '1.8.0.1'), None)
+    keys = [PlanKey.of(files, target) for target in (ANY_RTX, newer)]
+    assert keys[0].digest != keys[1].digest
+
+
 def test_a_tensorrt_that_is_too_old_has_no_plans(files: EngineDirectory) -> None:
     with pytest.raises(EngineError, match=r'8\.6\.1.*10\.3'):
-        PlanKey.of(files.manifest, files.recipe, replace(MACHINE, tensorrt='8.6.1'))
+        key_for(files, with_tensorrt('8.6.1'))
 
 
 def test_stored_and_read_they_are_the_same(files: EngineDirectory, key: PlanKey) -> None:
@@ -129,17 +157,46 @@ def test_stored_and_read_they_are_the_same(files: EngineDirectory, key: PlanKey)
     assert read_plans(files.path, key).contents == PLANS
     (stored,) = stored_plans(files.path)
     assert (stored.folder, stored.complete) == (folder, True)
-    assert stored.machine == 'a device, TensorRT 10.3.0'
+    assert stored.target == MACHINE.describe()
+    assert stored.target.startswith('a device (')
+    assert stored.target.endswith(', TensorRT 10.3.0')
     assert stored.bytes == sum(path.stat().st_size for path in folder.iterdir())
 
 
-@pytest.mark.parametrize('checked', [True, False])
-def test_whether_they_were_checked_is_kept(
-    files: EngineDirectory, key: PlanKey, checked: bool
-) -> None:
-    folder = store(files.path, key)
-    write_plan_manifest(folder, key, checked=checked)
-    assert read_plans(files.path, key).checked is checked
+def test_where_they_were_checked_is_kept(files: EngineDirectory, key: PlanKey) -> None:
+    store(files.path, key)
+    assert read_plans(files.path, key).checked_on == ()
+    other = replace(MACHINE, architecture='x86_64')
+    for machine in (MACHINE, other):
+        read_plans(files.path, key).checked(key, machine)
+    assert read_plans(files.path, key).checked_on == (MACHINE.key, other.key)
+
+
+def test_compiled_kernels_are_sealed_as_plans_are(files: EngineDirectory, key: PlanKey) -> None:
+    store(files.path, key)
+    plans, kernels = read_plans(files.path, key), {'decoder.plan': b'machine code'}
+    assert read_kernels(plans, key, MACHINE) == {}
+    for content in ({'vision.plan': b'older'}, kernels):
+        write_kernels(plans, key, MACHINE, content)
+    assert read_kernels(plans, key, MACHINE) == kernels
+    other = replace(MACHINE, gpu=replace(GPU, name='another'))
+    assert read_kernels(plans, key, other) == {}
+    # They are a part of the plans for whoever looks at these.
+    assert read_plans(files.path, key).contents == PLANS
+    assert len(stored_plans(files.path)) == 1
+    (folder,) = (path for path in plans.folder.iterdir() if path.is_dir())
+    # Given to another card by hand.
+    target = folder.with_name(f'kernels-{other.key[:16]}')
+    shutil.copytree(folder, target)
+    with pytest.raises(EngineFileError, match='holds kernels for something else; remove it'):
+        read_kernels(plans, key, other)
+    folder.chmod(0o777)
+    with pytest.raises(EngineFileError, match='others may write to it'):
+        read_kernels(plans, key, MACHINE)
+    folder.chmod(0o700)
+    (folder / 'decoder.plan').write_bytes(b'machine cOde')
+    with pytest.raises(EngineFileError, match='does not have the content'):
+        read_kernels(plans, key, MACHINE)
 
 
 def test_none_says_what_to_run(files: EngineDirectory, key: PlanKey) -> None:
@@ -147,9 +204,8 @@ def test_none_says_what_to_run(files: EngineDirectory, key: PlanKey) -> None:
     with pytest.raises(RunnerUnavailable, match=re.escape(message)):
         read_plans(files.path, key)
     assert stored_plans(files.path) == []
-    other = PlanKey.of(files.manifest, files.recipe, replace(MACHINE, tensorrt='10.4.0'))
-    store(files.path, other)
-    with pytest.raises(RunnerUnavailable, match='plans for 1 other uses or machines'):
+    store(files.path, key_for(files, with_tensorrt('10.4.0')))
+    with pytest.raises(RunnerUnavailable, match=r'has some for a device .* TensorRT 10\.4\.0\)'):
         read_plans(files.path, key)
 
 
@@ -170,8 +226,7 @@ def test_plans_of_something_else_under_this_name_are_refused(
     files: EngineDirectory, key: PlanKey
 ) -> None:
     folder = store(files.path, key)
-    other = PlanKey.of(files.manifest, files.recipe, replace(MACHINE, tensorrt='10.4.0'))
-    write_plan_manifest(folder, other, checked=True)
+    write_plan_manifest(folder, key_for(files, with_tensorrt('10.4.0')))
     with pytest.raises(EngineFileError, match=f'{folder} holds plans for something else'):
         read_plans(files.path, key)
 
@@ -236,8 +291,8 @@ def test_a_folder_of_another_user_is_refused(
 def test_prune_keeps_what_is_in_use(files: EngineDirectory, key: PlanKey) -> None:
     kept = store(files.path, key)
     others = [
-        store(files.path, PlanKey.of(files.manifest, files.recipe, one))
-        for one in (replace(MACHINE, tensorrt='10.4.0'), replace(MACHINE, architecture='x86_64'))
+        store(files.path, key_for(files, one))
+        for one in (with_tensorrt('10.4.0'), replace(MACHINE, architecture='x86_64'))
     ]
     unfinished = kept.with_name(f'{kept.name}.partial')
     unfinished.mkdir()
@@ -247,7 +302,7 @@ def test_prune_keeps_what_is_in_use(files: EngineDirectory, key: PlanKey) -> Non
     timing = kept.with_name('0123456789abcdef.timing')
     timing.write_bytes(b'cache')
 
-    machines = {one.folder: (one.complete, one.machine) for one in stored_plans(files.path)}
+    machines = {one.folder: (one.complete, one.target) for one in stored_plans(files.path)}
     assert machines[unfinished] == (False, 'not finished')
     assert machines[damaged] == (True, 'damaged')
     assert len(machines) == 5

@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 
 from kosmos_ros.engine.directory.recipe import Recipe, recipe_named
+from kosmos_ros.engine.tensorrt.installed import CLASSIC, RTX, Release
 from kosmos_ros.engine.tensorrt.profiles import Profile, profile_of, profiles
 
 OLD, NEW = ('10.3.0', '10.7.0.post1', '9.9'), ('10.8.0', '10.15.1', '11.0')
+
+NEWEST = Release(CLASSIC, '11.4.0.106')
 
 
 @pytest.fixture
@@ -23,34 +26,45 @@ def shaped() -> Recipe:
 def test_before_several_profiles_are_safe_all_shapes_share_one(
     shaped: Recipe, version: str
 ) -> None:
-    (profile,) = profiles(shaped, version)
+    release = Release(CLASSIC, version)
+    (profile,) = profiles(shaped, release)
     assert profile == Profile(least=(1, 1, 80), best=(1, 16, 80), most=(32, 128, 512))
     for shape in shaped.shapes:
-        assert profile_of(shape, shaped, version) == 0
-        for least, size, most in zip(profile.least, shape, profile.most, strict=True):
-            assert least <= size <= most
+        assert profile_of(shape, shaped, release) == 0
+        assert profile.covers(shape)
 
 
 @pytest.mark.parametrize('version', NEW)
 def test_since_then_each_shape_has_its_own(shaped: Recipe, version: str) -> None:
-    found = profiles(shaped, version)
+    release = Release(CLASSIC, version)
+    found = profiles(shaped, release)
     assert len(found) == len(shaped.shapes) == 9
     for shape in shaped.shapes:
-        assert found[profile_of(shape, shaped, version)] == Profile(shape, shape, shape)
-    with pytest.raises(ValueError, match='not in tuple'):
-        profile_of((2, 2, 80), shaped, version)
+        assert found[profile_of(shape, shaped, release)] == Profile(shape, shape, shape)
+
+
+def test_tensorrt_for_rtx_has_one_for_tokens_and_one_for_prompts(shaped: Recipe) -> None:
+    release = Release(RTX, '1.7.1.116')
+    assert profiles(shaped, release) == (
+        Profile(least=(1, 1, 80), best=(1, 1, 80), most=(32, 1, 512)),
+        Profile(least=(1, 16, 80), best=(1, 16, 80), most=(16, 128, 512)),
+    )
+    for shape in shaped.shapes:
+        index = profile_of(shape, shaped, release)
+        assert index == (shape[1] > 1)
+        assert profiles(shaped, release)[index].covers(shape)
 
 
 def test_a_shape_that_is_named_twice_is_one(shaped: Recipe) -> None:
     prefill, decode = ((1, 72, 80), (8, 1, 80)), ((8, 80), (1, 80), (8, 80))
     twice = replace(shaped, prefill=prefill, decode=decode)
-    assert [one.best for one in profiles(twice, '10.8')] == [(1, 72, 80), (8, 1, 80), (1, 1, 80)]
-    assert profile_of((1, 1, 80), twice, '10.8') == 2
+    assert [one.best for one in profiles(twice, NEWEST)] == [(1, 72, 80), (8, 1, 80), (1, 1, 80)]
+    assert profile_of((1, 1, 80), twice, NEWEST) == 2
 
 
-@pytest.mark.parametrize('name', ['desktop', 'jetson-orin', 'jetson-thor'])
+@pytest.mark.parametrize('name', ['desktop', 'jetson-orin', 'jetson-thor', 'rtx'])
 def test_those_of_our_recipes(name: str) -> None:
     recipe = recipe_named(name)
-    assert [one.best for one in profiles(recipe, '10.13')] == list(recipe.shapes)
-    (wide,) = profiles(recipe, '10.3')
-    assert wide.best == (1, 16, 80)
+    assert [one.best for one in profiles(recipe, NEWEST)] == list(recipe.shapes)
+    (wide,) = profiles(recipe, Release(CLASSIC, '10.3'))
+    assert wide.best == min(shape for shape in recipe.prefill if shape[0] == 1)

@@ -11,13 +11,14 @@ import tempfile
 
 import pytest
 
-from .surface import Surface
+from .surface import RTX, Surface
 
 ROOT = Path(__file__).resolve().parents[3]
 
 # Every module that uses TensorRT.
 OURS = (
     'kosmos_ros/engine/tensorrt/builder.py',
+    'kosmos_ros/engine/tensorrt/flavours.py',
     'kosmos_ros/engine/tensorrt/log.py',
     'kosmos_ros/engine/tensorrt/program.py',
 )
@@ -124,7 +125,7 @@ def complaints(stubs: Path) -> dict[str, list[str]]:
 
 
 def test_every_module_that_uses_tensorrt_is_here() -> None:
-    users = re.compile(r'^\s*(?:import|from) tensorrt\b', re.MULTILINE)
+    users = re.compile(r'^\s*import tensorrt\b|^from .*flavours import .*\btrt\b', re.MULTILINE)
     paths = (ROOT / 'kosmos_ros').rglob('*.py')
     assert {str(p.relative_to(ROOT)) for p in paths if users.search(p.read_text())} == set(OURS)
 
@@ -141,7 +142,7 @@ def test_right_calls_fit_every_release(surface: Surface) -> None:
 
 def test_wrong_calls_are_seen(surface: Surface) -> None:
     wrong = ['execute_async_v2', 'set_flag(1)', '1.5', '.nbytes']
-    if surface.version == '11.4.0.106':
+    if surface.version in ('11.4.0.106', RTX):
         wrong.append('FP16')
     if surface.version in ('10.3.0', '10.13.3.9'):
         wrong.append('get_aliased_input_tensor')
