@@ -72,11 +72,11 @@ def _open_tensorrt(directory: EngineDirectory, report: Report) -> Runner:
 
 def _open_torch_cuda(directory: EngineDirectory, report: Report) -> Runner:
     with requiring(TORCH_CUDA_CURE):
-        from kosmos_ros.engine.runners.cuda import enough_gpu_memory
-        from kosmos_ros.engine.runners.torch_program import static_runner_on_cuda
+        from kosmos_ros.engine.runners.cuda import CudaDevice, enough_gpu_memory
+        from kosmos_ros.engine.runners.torch_program import open_static_runner
     gpu()
     with enough_gpu_memory():
-        return static_runner_on_cuda(directory)
+        return open_static_runner(directory, CudaDevice())
 
 
 def _open_onnxruntime(directory: EngineDirectory, report: Report) -> Runner:

@@ -2,7 +2,6 @@
 it is installed.  `pytest -s` shows the times, for docs/log.md.
 """
 
-import importlib.util
 from pathlib import Path
 import shutil
 import time
@@ -18,11 +17,8 @@ from kosmos_ros.engine.directory.reference import TOLERANCES, ReferenceAnswers, 
 from kosmos_ros.engine.kosmos2 import Kosmos2Engine
 from kosmos_ros.engine.load import load_engine, open_runner
 from kosmos_ros.engine.runners.cuda import CudaDevice
-from kosmos_ros.engine.runners.embeddings import EmbeddingTables
 from kosmos_ros.engine.runners.runner import Runner
-from kosmos_ros.engine.runners.static import StaticRunner
-from kosmos_ros.engine.runners.torch_program import TorchProgram
-from kosmos_ros.model.network.weights import load_model
+from kosmos_ros.engine.runners.torch_program import open_static_runner
 
 from .cases import Case, talk
 
@@ -30,9 +26,6 @@ EXPRESSIONS = ['the red ball', 'ring', 'the small green cone left of the large b
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason='PyTorch sees no NVIDIA GPU here'
-)
-needs_tensorrt = pytest.mark.skipif(
-    importlib.util.find_spec('tensorrt') is None, reason='TensorRT is not installed here'
 )
 
 
@@ -71,19 +64,7 @@ def long_answer(files: EngineDirectory, runner: Runner) -> None:
 @pytest.mark.parametrize('name', ['tensorrt-fp16', 'tensorrt-bf16', 'tensorrt-int8'])
 def test_pytorch(engines: dict[str, Path], name: str, graphs: bool, image: Image) -> None:
     files = EngineDirectory.verified(engines[name])
-    dtype = torch.bfloat16 if files.recipe.activations == 'bf16' else torch.float16
-    device = CudaDevice(graphs)
-    network = load_model(files.path, dtype).to(device.torch_device)
-    weight = network.decoder.embed_tokens.weight
-    tables = EmbeddingTables.of(weight, network.text_model.lm_head.weight, files.config.text)
-    runner = StaticRunner(
-        TorchProgram(network),
-        device,
-        tables,
-        files.config,
-        files.recipe,
-        files.vocabulary.image_open,
-    )
+    runner = open_static_runner(files, CudaDevice(graphs))
     reference = ReferenceAnswers.read(files.path / 'reference.safetensors')
     # The second time, everything that can be is replayed.
     for _ in range(2):
@@ -104,7 +85,6 @@ def test_the_fallback_is_the_gpu(engines: dict[str, Path], image: Image) -> None
         assert ours[0].score == pytest.approx(theirs[0].score, rel=0.05)
 
 
-@needs_tensorrt
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     'name', ['tensorrt-fp32', 'tensorrt-fp16', 'tensorrt-bf16', 'tensorrt-int8']

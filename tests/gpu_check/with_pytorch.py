@@ -7,11 +7,7 @@ import time
 from gpu_check.questions import examine
 from gpu_check.task import Findings, Task
 from kosmos_ros.engine.directory.directory import EngineDirectory
-from kosmos_ros.engine.runners.cuda import Device
-from kosmos_ros.engine.runners.embeddings import EmbeddingTables
-from kosmos_ros.engine.runners.static import StaticRunner
-from kosmos_ros.engine.runners.torch_program import TorchProgram
-from kosmos_ros.model.network.weights import DTYPES, load_model
+from kosmos_ros.engine.runners.torch_program import open_static_runner
 
 
 def captured(task: Task, findings: Findings) -> None:
@@ -29,19 +25,10 @@ def _run(task: Task, findings: Findings, *, graphs: bool) -> None:
     used = accelerator.used_bytes()
     begin = time.monotonic()
     files = EngineDirectory.verified(task.engine)
-    runner = _static_runner(files, accelerator.device(graphs))
+    runner = open_static_runner(files, accelerator.device(graphs))
     accelerator.synchronize()
     findings.figure('load_s', time.monotonic() - begin)
     findings.line(f'{runner.name} is loaded')
     examine(runner, files, accelerator, task, findings)
     findings.figure('grown_bytes', accelerator.used_bytes() - used)
     runner.close()
-
-
-def _static_runner(files: EngineDirectory, device: Device) -> StaticRunner:
-    network = load_model(files.path, DTYPES[files.recipe.activations]).to(device.torch_device)
-    head = network.text_model.lm_head.weight
-    tables = EmbeddingTables.of(network.decoder.embed_tokens.weight, head, files.config.text)
-    image_token = files.vocabulary.image_open
-    program = TorchProgram(network)
-    return StaticRunner(program, device, tables, files.config, files.recipe, image_token)

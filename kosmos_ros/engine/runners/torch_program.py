@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kosmos_ros.engine.directory.directory import EngineDirectory
 from kosmos_ros.engine.directory.recipe import Shape
-from kosmos_ros.engine.runners.cuda import CudaDevice
+from kosmos_ros.engine.runners.cuda import Device
 from kosmos_ros.engine.runners.embeddings import EmbeddingTables
 from kosmos_ros.engine.runners.static import Buffers, Program, StaticRunner
 from kosmos_ros.model.network.kosmos2 import Kosmos2, appended_attention
@@ -58,9 +58,8 @@ class TorchProgram(Program):
         del self._network
 
 
-def static_runner_on_cuda(directory: EngineDirectory) -> StaticRunner:
-    """Load an engine directory to the GPU that torch would use."""
-    device = CudaDevice()
+def open_static_runner(directory: EngineDirectory, device: Device) -> StaticRunner:
+    """Load an engine directory to a device."""
     network = load_model(directory.path, DTYPES[directory.recipe.activations])
     network = network.to(device.torch_device)
     head = network.text_model.lm_head.weight

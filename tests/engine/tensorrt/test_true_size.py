@@ -1,5 +1,5 @@
 """The released model's true size as an engine for TensorRT, with random weights: built by the
-whole chain, and each of its graphs run by ONNX Runtime.
+whole chain, each of its graphs run by ONNX Runtime, and made a plan by NVIDIA's builder.
 
 Every shape is the released one.  Of the 24 equal layers of the decoder and of the vision encoder,
 the usual run keeps two each: 0.3 of 1.7 billion parameters, as all take minutes and 18 GB.  So it
@@ -10,6 +10,7 @@ as those there is building/test_weight_offsets.py.  `make nightly` has all layer
 from collections.abc import Iterator
 from dataclasses import replace
 import gc
+from importlib import import_module
 import json
 import os
 from pathlib import Path
@@ -17,31 +18,37 @@ import resource
 import shutil
 import time
 
+from gpu_check.model import random_weights
 from memory import needs_memory
 import pytest
 from safetensors.torch import save_file
 import torch
-from torch import Tensor
 
 from kosmos_ros.engine.building.build import build_engine
+from kosmos_ros.engine.building.plans import build_plans
 from kosmos_ros.engine.directory.directory import (
     CONFIG_FILE,
+    RECIPE_FILE,
     REFERENCE_FILE,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
     EngineDirectory,
 )
-from kosmos_ros.engine.directory.recipe import recipe_named
+from kosmos_ros.engine.directory.recipe import Recipe, recipe_named
 from kosmos_ros.engine.directory.reference import ReferenceAnswers, self_check
 from kosmos_ros.engine.runners.onnxruntime import OnnxRuntimeRunner
+from kosmos_ros.engine.tensorrt.plans import stored_plans
 from kosmos_ros.engine.tensorrt.tiers import TIERS
-from kosmos_ros.model.config import HEAD, Kosmos2Config
-from kosmos_ros.model.network.kosmos2 import Kosmos2
+from kosmos_ros.model.config import Kosmos2Config
 
 FULL = Kosmos2Config()
 SHALLOW = replace(
     FULL, text=replace(FULL.text, layers=2), vision=replace(FULL.vision, num_hidden_layers=2)
 )
+# Parameters of one layer of the decoder, without biases and norms.
+DECODER_LAYER = 4 * 2048**2 + 2 * 2048 * 8192
+# Most bytes of a plan that are not weights.
+CODE = 30_000_000
 pytestmark = pytest.mark.engines
 PARAMETERS = {FULL: 1_664_485_376, SHALLOW: 279_035_904}
 
@@ -57,41 +64,21 @@ class Log:
         print(f'{time.monotonic() - self._begin:6.1f} s, peak {peak:5.2f} GB: {line}', flush=True)
 
 
-def random_weights(config: Kosmos2Config) -> dict[str, Tensor]:
-    """All tensors in float16, as they never were anything wider."""
-    with torch.device('meta'):
-        shapes = {name: weight.shape for name, weight in Kosmos2(config).state_dict().items()}
-    del shapes[HEAD]
-    torch.manual_seed(0)
-    # Drawing 1.7 billion numbers takes long: all weights come from one strip.
-    strip = (torch.randn(2**24 + 43) * 0.02).half()
-    weights = {}
-    for index, (name, shape) in enumerate(shapes.items()):
-        weight = torch.empty(shape, dtype=torch.float16)
-        # Each begins at its own place, so that no two are equal.
-        flat, filled, begin = weight.view(-1), 0, index * 12_345
-        while filled < len(flat):
-            part = strip[begin : begin + len(flat) - filled]
-            flat[filled : filled + len(part)] = part
-            filled, begin = filled + len(part), 0
-        if weight.dim() == 1 and name.endswith('weight'):
-            weight += 1
-        weights[name] = weight
-    return weights
-
-
 @pytest.fixture(
     scope='module',
     params=[
         pytest.param(
-            SHALLOW,
-            id='2 layers',
+            (SHALLOW, precision),
+            id=f'2 layers, {precision}',
             # Twenty seconds, most of it in the exporter: on a busy machine, minutes.
             marks=[pytest.mark.timeout(480), needs_memory(4)],
-        ),
+        )
+        for precision in ('fp16', 'int8')
+    ]
+    + [
         pytest.param(
-            FULL,
-            id='24 layers',
+            (FULL, 'fp16'),
+            id='24 layers, fp16',
             # Three minutes on two idle cores.
             marks=[pytest.mark.slow, pytest.mark.timeout(1500), needs_memory(18)],
         ),
@@ -100,7 +87,7 @@ def random_weights(config: Kosmos2Config) -> dict[str, Tensor]:
 def engine(
     request: pytest.FixtureRequest, shared_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    config: Kosmos2Config = request.param
+    config, precision = request.param
     # Other tests have only one.
     torch.set_num_threads(os.cpu_count() or 1)
     folder = tmp_path_factory.mktemp('true_size')
@@ -114,7 +101,7 @@ def engine(
     save_file(weights, checkpoint / WEIGHTS_FILE)
     del weights
     gc.collect()
-    recipe = recipe_named('desktop')
+    recipe = recipe_named('rtx').with_precision(precision)
     build_engine(checkpoint, folder / 'engine', recipe, name='true size', report=log)
     shutil.rmtree(checkpoint)
     yield folder / 'engine'
@@ -145,6 +132,32 @@ def test_graphs_hold_no_weights(engine: Path) -> None:
     graphs = [name for name in sizes if name.endswith('.onnx')]
     assert len(graphs) == 1 + len(TIERS)
     assert all(sizes[name] < 1_000_000 for name in graphs)
-    # Parameters of two bytes, and a header.
-    parameters = PARAMETERS[Kosmos2Config.from_json(engine / CONFIG_FILE)]
-    assert 0 < sizes[WEIGHTS_FILE] - 2 * parameters < 200_000
+    # Parameters of two bytes, and a header; with int8, those of the decoder's layers have one.
+    config = Kosmos2Config.from_json(engine / CONFIG_FILE)
+    two_bytes = 2 * PARAMETERS[config]
+    if Recipe.from_yaml(engine / RECIPE_FILE).precision == 'int8':
+        two_bytes -= DECODER_LAYER * config.text.layers
+    assert 0 < sizes[WEIGHTS_FILE] - two_bytes < 400_000
+
+
+def test_plans_have_fused_attention_and_each_weight_once(
+    engine: Path, rtx: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Built without a GPU, with attention that must not be decomposed."""
+    builder = import_module('kosmos_ros.engine.tensorrt.builder')
+    monkeypatch.setattr(builder, 'allow_decomposition', lambda network: None)
+    log, files = Log(), EngineDirectory.verified(engine)
+    build_plans(files, lambda line: None if line.endswith('%') else log(line))
+    (stored,) = stored_plans(engine)
+    sizes = {path.name: path.stat().st_size for path in stored.folder.iterdir()}
+    wide = 1 if files.recipe.precision == 'int8' else 2
+    decoder = wide * DECODER_LAYER * files.config.text.layers
+    assert decoder < sizes['decoder.plan'] < decoder + CODE
+    image = 2 * (PARAMETERS[files.config] - files.config.text.layers * DECODER_LAYER)
+    image -= 2 * files.config.text.vocab_size * files.config.text.embed_dim
+    assert abs(sizes['vision.plan'] - image) < CODE
+    plan = (stored.folder / 'decoder.plan').read_bytes()
+    assert b'[profile 1]' in plan
+    assert b'[profile 2]' not in plan
+    # The kernels of fused attention are named so.
+    assert b'_gemv_mha' in plan
