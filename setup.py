@@ -22,9 +22,16 @@ REQUIRED = [
     'safetensors',
     'sentencepiece',
 ]
+TORCH = ['onnx', 'onnxscript', 'safetensors', 'torch']
 EXTRAS = {
     # To build engines, and to run them by PyTorch.
-    'torch': ['onnx', 'onnxscript', 'safetensors', 'torch'],
+    'torch': TORCH,
+    # To build them for RTX cards, and to run them there.  Plans run on the release that built them.
+    'rtx': [
+        *TORCH,
+        'tensorrt-rtx-cu13-bindings==1.7.1.116',
+        'tensorrt-rtx-cu13-libs==1.7.1.116',
+    ],
     # To build them from a checkpoint on the Hugging Face hub.
     'hub': ['huggingface_hub>=2.4'],
 }

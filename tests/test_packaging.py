@@ -93,7 +93,11 @@ def test_pip_is_told_what_is_imported_without_ros() -> None:
 
     in_distributions = {PACKAGES_OF_PIP.get(module, module) for module in KEYS}
     assert names == in_distributions | RUNS_EMBEDDED
-    assert extra == {'huggingface_hub', 'onnx', 'onnxscript', 'safetensors', 'torch'}
+    rtx = {'tensorrt-rtx-cu13-bindings', 'tensorrt-rtx-cu13-libs'}
+    assert extra == rtx | {'huggingface_hub', 'onnx', 'onnxscript', 'safetensors', 'torch'}
+    # The release whose plans are built in the tests.
+    pinned = (ROOT / 'requirements-test.txt').read_text().splitlines()
+    assert {one for one in extras['rtx'] if 'tensorrt' in one} <= set(pinned)
 
 
 # Runs where neither ROS nor torch is, nor this checkout.
