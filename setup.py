@@ -26,7 +26,7 @@ TORCH = ['onnx', 'onnxscript', 'safetensors', 'torch']
 EXTRAS = {
     # To build engines, and to run them by PyTorch.
     'torch': TORCH,
-    # To build them for RTX cards, and to run them there.  Plans run on the release that built them.
+    # To build them for RTX cards, and run them there; plans need the release that built them.
     'rtx': [
         *TORCH,
         'tensorrt-rtx-cu13-bindings==1.7.1.116',
