@@ -17,6 +17,7 @@ from kosmos_ros.engine.kosmos2 import Kosmos2Engine
 from kosmos_ros.engine.load import open_runner
 from kosmos_ros.engine.machine import this_machine
 from kosmos_ros.engine.runners.runner import Runner
+from kosmos_ros.engine.tensorrt.plans import check_plans
 from kosmos_ros.engine.timing import see, timed
 from kosmos_ros.errors import EngineError, RunnerUnavailable
 
@@ -75,6 +76,8 @@ def _verify(
     report.model, report.precision = engine.manifest.model, engine.manifest.precision
     size = sum(entry.bytes for entry in engine.manifest.files.values())
     yield f'files    ok: {len(engine.manifest.files)} files, {size:,} bytes, all hashes match'
+    for plans in check_plans(directory):
+        yield f'plans    ok: {plans.target}, {plans.bytes:,} bytes, all hashes match'
     begin = time.monotonic()
     loaded, remarks = open_runner(engine, runner, level='off')
     report.engine, report.remarks = loaded.name, remarks

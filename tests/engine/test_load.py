@@ -20,7 +20,7 @@ from kosmos_ros.engine.runners.torch import TorchRunner
 from kosmos_ros.environment import child_environment
 from kosmos_ros.errors import RunnerUnavailable, SelfCheckFailed
 
-NO_TENSORRT = 'not by TensorRT: TensorRT cannot be imported (.*); install its Python package'
+NO_TENSORRT = 'not by TensorRT: TensorRT is not installed; install .* Python package tensorrt'
 NO_GPU = r'not by PyTorch on a GPU: PyTorch \S+ sees no NVIDIA GPU'
 NO_BF16 = 'not by ONNX Runtime: ONNX Runtime has no bfloat16 on the CPU'
 ALL = ('onnxruntime-fp32', 'onnxruntime-int8', 'tensorrt-fp16', 'tensorrt-int8', 'tensorrt-bf16')
@@ -30,7 +30,7 @@ ALL = ('onnxruntime-fp32', 'onnxruntime-int8', 'tensorrt-fp16', 'tensorrt-int8',
 def _bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a GPU nor TensorRT, whatever machine this is."""
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    hide(monkeypatch, 'tensorrt')
+    hide(monkeypatch, 'tensorrt', 'tensorrt_rtx', 'tensorrt_rtx_bindings')
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
@@ -265,7 +265,7 @@ def test_an_engine_without_plans_says_so(engines: dict[str, Path]) -> None:
 
 
 def test_plans_that_cannot_be_built_are_an_error(engines: dict[str, Path]) -> None:
-    with pytest.raises(RunnerUnavailable, match='^TensorRT cannot be imported'):
+    with pytest.raises(RunnerUnavailable, match='^TensorRT is not installed'):
         build_plans(EngineDirectory.verified(engines['tensorrt-fp16']), ignore_progress)
 
 

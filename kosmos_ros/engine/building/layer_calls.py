@@ -57,7 +57,7 @@ class DecoderLayerFunction(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor, prefix: Pair, cache: Pair, weights: list[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        # Nothing is written into the cache here, so where new tokens begin does not matter.
+        # Nothing is written into the cache here, so any tensor will do for where tokens begin.
         start = mask
         arguments = (x, mask, start, prefix, cache, self._attend)
         x, (key, value) = self._layer(weights, arguments)

@@ -190,8 +190,8 @@ def check_owner(path: Path) -> None:
     ours = status.st_uid in (os.getuid(), 0)
     if not ours or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise EngineFileError(
-            f'{path} belongs to another user or others may write to it; plans are code: '
-            'remove it and build them again'
+            f'{path} belongs to another user or others may write to it; plans are code: if they '
+            'are yours, take the folder and chmod go-w it, else remove it and build them again'
         )
 
 
@@ -220,6 +220,26 @@ def stored_plans(directory: Path) -> list[StoredPlans]:
             except (EngineFileError, KeyError, TypeError):
                 target = 'damaged'
         found.append(StoredPlans(folder, size, complete, target))
+    return found
+
+
+def check_plans(directory: Path) -> list[StoredPlans]:
+    """Check all finished plans, and the kernels that belong to them, without loading any.
+
+    :raises EngineFileError: when one is damaged, or others could have written it.
+    """
+    found = [plans for plans in stored_plans(directory) if plans.complete]
+    for plans in found:
+        kernels = (
+            path
+            for path in sorted(plans.folder.iterdir())
+            if path.is_dir() and not path.name.endswith(PARTIAL)
+        )
+        for folder in (plans.folder, *kernels):
+            check_owner(folder)
+            files = read_hashed_json(folder / PLAN_MANIFEST, FORMAT)['files']
+            for name, entry in files.items():
+                entry.check(folder / name)
     return found
 
 

@@ -68,17 +68,3 @@ def tensor_scatter(directory: Path) -> Path:
     ]
     index = helper.make_tensor_value_info('at', TensorProto.INT64, ('B',))
     return _saved(directory / 'tensor_scatter.onnx', 24, nodes, index, WEIGHTS)
-
-
-def attention(directory: Path) -> Path:
-    """One attention of fixed shape."""
-    shape = (1, 2, 8, 4)
-    q, k, v, out = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in 'qkvo'
-    )
-    node = helper.make_node('Attention', ['q', 'k', 'v'], ['o'], name='attend')
-    graph = helper.make_graph([node], 'attention', [q, k, v], [out])
-    opsets = [helper.make_opsetid('', 23)]
-    path = directory / 'attention.onnx'
-    onnx.save_model(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
-    return path

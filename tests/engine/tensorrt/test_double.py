@@ -34,9 +34,7 @@ def test_unknown_names_are_attribute_errors(trt: Double, lines: Lines) -> None:
 def test_releases_differ_as_they_do(trt: Double) -> None:
     is_11 = trt.__version__.startswith('11.') or trt.is_rtx
     assert hasattr(trt.ICudaEngine, 'device_memory_size') != is_11
-    assert hasattr(trt.ICudaEngine, 'get_aliased_input_tensor') == (
-        is_11 or trt.__version__.startswith('10.16.')
-    )
+    assert hasattr(trt.ICudaEngine, 'get_aliased_input_tensor') == is_11
     assert hasattr(trt.Runtime, 'get_engine_validity') == trt.is_rtx
 
 

@@ -21,6 +21,7 @@ from kosmos_ros.engine.tensorrt.installed import CLASSIC, RTX, Release
 from kosmos_ros.engine.tensorrt.plans import (
     PlanKey,
     check_owner,
+    check_plans,
     prune,
     read_kernels,
     read_plans,
@@ -183,7 +184,7 @@ def test_compiled_kernels_are_sealed_as_plans_are(files: EngineDirectory, key: P
     assert read_kernels(plans, key, other) == {}
     # They are a part of the plans for whoever looks at these.
     assert read_plans(files.path, key).contents == PLANS
-    assert len(stored_plans(files.path)) == 1
+    assert check_plans(files.path) == stored_plans(files.path)
     (folder,) = (path for path in plans.folder.iterdir() if path.is_dir())
     # Given to another card by hand.
     target = folder.with_name(f'kernels-{other.key[:16]}')
@@ -197,6 +198,8 @@ def test_compiled_kernels_are_sealed_as_plans_are(files: EngineDirectory, key: P
     (folder / 'decoder.plan').write_bytes(b'machine cOde')
     with pytest.raises(EngineFileError, match='does not have the content'):
         read_kernels(plans, key, MACHINE)
+    with pytest.raises(EngineFileError, match='does not have the content'):
+        check_plans(files.path)
 
 
 def test_none_says_what_to_run(files: EngineDirectory, key: PlanKey) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from engine.tiny import ENGINES, GRAPHS
 from kosmos_ros.engine.directory.directory import decoder_graph
-from kosmos_ros.engine.directory.recipe import recipe_named, recipes
+from kosmos_ros.engine.directory.recipe import recipe_named
 from kosmos_ros.engine.tensorrt.installed import CLASSIC, Release
 from kosmos_ros.engine.tensorrt.profiles import Profile, profiles
 from kosmos_ros.engine.tensorrt.tiers import FUSED, MATMUL, tier_for
@@ -65,18 +65,25 @@ def test_odd_heads_get_the_other_graph(tiny_engines: Path, folder: str, name: st
     assert decoder_graph(tier_for(RELEASE, config.text.head_dim).name) == DECODERS[0]
 
 
-@pytest.mark.parametrize('name', DECODERS)
-@pytest.mark.parametrize('recipe', recipes())
-@pytest.mark.parametrize('version', ['10.3', '10.8', None])
-def test_every_recipe_has_profiles_that_are_taken(
-    tiny_engines: Path, name: str, recipe: str, version: str | None
+# One wide profile; one for each shape, of either graph; and those for RTX.
+@pytest.mark.parametrize(
+    'release', [*(Release(CLASSIC, text) for text in ('10.3', '10.8', '11.4')), RELEASE], ids=str
+)
+# Thor has the shapes of a desktop.
+@pytest.mark.parametrize('name', ['desktop', 'jetson-orin', 'rtx'])
+def test_the_profiles_of_every_recipe_are_taken(
+    tiny_engines: Path, name: str, release: Release
 ) -> None:
-    """One wide profile, one for each shape, and those for RTX."""
-    release = RELEASE if version is None else Release(CLASSIC, version)
-    request = request_for(tiny_engines / 'tensorrt-fp16', name)
-    shapes = profiles(recipe_named(recipe).within(2048), release)
-    request = replace(request, profiles=shapes)
-    assert profiles_in(build(request)) == len(shapes)
+    folder = tiny_engines / 'tensorrt-fp16'
+    config, _ = graphs_in(folder)
+    graph = decoder_graph(tier_for(release, config.text.head_dim).name)
+    shapes = profiles(recipe_named(name), release)
+    plan = build(replace(request_for(folder, graph), profiles=shapes))
+    assert profiles_in(plan) == len(shapes)
+
+
+def test_thor_has_the_shapes_of_a_desktop() -> None:
+    assert recipe_named('jetson-thor').shapes == recipe_named('desktop').shapes
 
 
 def profiles_in(plan: bytes) -> int:

@@ -61,13 +61,20 @@ def test_the_command_says_what_comes_next(fp16: Path, capsys: pytest.CaptureFixt
     engine.close()
 
 
-def test_a_flipped_byte_is_refused_and_built_again(fp16: Path) -> None:
+def test_a_flipped_byte_is_refused_and_built_again(
+    fp16: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = EngineDirectory.verified(fp16)
     build_plans(files, ignore_progress)
     (stored,) = stored_plans(fp16)
+    assert main(['engine', 'verify', str(fp16)]) == 0
+    assert 'plans    ok: any RTX GPU, TensorRT for RTX ' in capsys.readouterr().out
     damage(stored.folder / 'decoder.plan')
     with pytest.raises(EngineFileError, match='decoder.plan does not have the content'):
         read_plans(fp16, PlanKey.of(files, plan_target()))
+    # Where nothing would load it, too.
+    assert main(['engine', 'verify', str(fp16)]) == 1
+    assert 'decoder.plan does not have the content' in capsys.readouterr().err
     lines: list[str] = []
     build_plans(files, lines.append)
     assert 'decoder.plan does not have the content' in lines[0]

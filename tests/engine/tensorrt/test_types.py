@@ -11,7 +11,9 @@ import tempfile
 
 import pytest
 
-from .surface import RTX, Surface
+from .surface import RTX, VERSIONS, Surface
+
+every_release = pytest.mark.parametrize('surface', VERSIONS, indirect=True)
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -130,16 +132,19 @@ def test_every_module_that_uses_tensorrt_is_here() -> None:
     assert {str(p.relative_to(ROOT)) for p in paths if users.search(p.read_text())} == set(OURS)
 
 
+@every_release
 @pytest.mark.parametrize('path', OURS)
 def test_our_calls_fit_every_release(surface: Surface, path: str) -> None:
     assert (ROOT / path).is_file()
     assert complaints(surface.stubs)[path] == []
 
 
+@every_release
 def test_right_calls_fit_every_release(surface: Surface) -> None:
     assert complaints(surface.stubs)['right.py'] == []
 
 
+@every_release
 def test_wrong_calls_are_seen(surface: Surface) -> None:
     wrong = ['execute_async_v2', 'set_flag(1)', '1.5', '.nbytes']
     if surface.version in ('11.4.0.106', RTX):
