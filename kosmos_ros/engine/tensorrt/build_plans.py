@@ -99,33 +99,41 @@ def _build(directory: EngineDirectory, target: PlanTarget, key: PlanKey, report:
         'building plans of this model',
         'end other programs, add swap space, or build on another machine with this TensorRT',
     )
-    try:
+    with _on_disk(partial):
         partial.mkdir(mode=0o700, exist_ok=True)
         check_owner(partial)
-        for request in plan_requests(
-            directory.path, directory.config, directory.recipe, target.tensorrt
-        ):
-            path = partial / request.name
-            # What an interrupted build has finished is whole: it got its name when it was.
-            if path.is_file():
-                report(f'plans: {request.name} was built before')
-                continue
-            begin = time.monotonic()
-            timing_cache = directory.path / PLANS_FOLDER / f'{target.key[:16]}.timing'
-            plan = build_plan(request, timing_cache, report)
+    requests = plan_requests(directory.path, directory.config, directory.recipe, target.tensorrt)
+    for request in requests:
+        path = partial / request.name
+        # What an interrupted build has finished is whole: it got its name when it was.
+        if path.is_file():
+            report(f'plans: {request.name} was built before')
+            continue
+        begin = time.monotonic()
+        timing_cache = directory.path / PLANS_FOLDER / f'{target.key[:16]}.timing'
+        plan = build_plan(request, timing_cache, report)
+        with _on_disk(partial):
             _write(path, plan)
-            report(
-                f'plans: {request.name} has {gigabytes(plan.nbytes)}, built in '
-                f'{time.monotonic() - begin:.1f} s'
-            )
+        report(
+            f'plans: {request.name} has {gigabytes(plan.nbytes)}, built in '
+            f'{time.monotonic() - begin:.1f} s'
+        )
+    with _on_disk(partial):
         write_plan_manifest(partial, key)
         partial.rename(folder)
+    report(f'plans: {folder} is ready')
+
+
+@contextmanager
+def _on_disk(partial: Path) -> Iterator[None]:
+    """Say what to do when the disk is full, or cannot be written to."""
+    try:
+        yield
     except OSError as error:
         raise EngineFileError(
             f'plans cannot be written to {partial} ({error}); make room, or copy the engine to a '
             'disk that has some'
         ) from None
-    report(f'plans: {folder} is ready')
 
 
 def _write(path: Path, plan: memoryview) -> None:

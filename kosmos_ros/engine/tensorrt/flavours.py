@@ -60,10 +60,15 @@ class Flavour:
     def keep_timing_cache(self, config: 'trt.IBuilderConfig', path: Path) -> None:
         """Write the measurements of this build."""
         cache = config.get_timing_cache()
-        if cache is not None:
-            draft = path.with_suffix('.draft')
+        if cache is None:
+            return
+        draft = path.with_suffix('.draft')
+        try:
             draft.write_bytes(memoryview(cache.serialize()))
             draft.replace(path)
+        except OSError:
+            # Without it, a later build takes longer; that is all.
+            draft.unlink(missing_ok=True)
 
     def check_plan(self, runtime: 'trt.Runtime', name: str, plan: bytes) -> None:
         """Ask whether a plan runs here, before it is loaded.

@@ -191,7 +191,7 @@ def check_owner(path: Path) -> None:
     if not ours or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise EngineFileError(
             f'{path} belongs to another user or others may write to it; plans are code: if they '
-            'are yours, take the folder and chmod go-w it, else remove it and build them again'
+            'are yours, chown and chmod go-w the folder, else remove it and build them again'
         )
 
 
