@@ -19,6 +19,7 @@ from kosmos_ros.engine.building.estimates import (
     check_disk,
     check_memory,
     gigabytes,
+    return_freed_memory,
 )
 from kosmos_ros.engine.building.export import export_graphs
 from kosmos_ros.engine.building.stages import PARTIAL, PROGRESS_FILE, BuildStages
@@ -77,6 +78,7 @@ def build_engine(
     report(f'reading {checkpoint}')
     model = _model_hash(checkpoint)
     out.parent.mkdir(parents=True, exist_ok=True)
+    return_freed_memory()
     stages = BuildStages(out.with_name(out.name + PARTIAL), _build_key(checkpoint, model, recipe))
     check_disk(out.parent, sizes.weights + plans, 'make room, or choose another --out')
     check_memory(

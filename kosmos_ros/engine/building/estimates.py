@@ -1,5 +1,6 @@
 """What a build will need, estimated before it starts, and what this machine has."""
 
+import ctypes
 from dataclasses import dataclass
 from pathlib import Path
 import shutil
@@ -17,6 +18,9 @@ _BESIDE = 1_500_000_000
 # Of plans, besides the weights; and while they are built.
 _CODE = 100_000_000
 _BUILDER = 1_700_000_000
+# See mallopt(3); bytes.
+_M_MMAP_THRESHOLD = -3
+_LARGE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,16 @@ def check_memory(needed: int, what: str, cure: str) -> None:
 def available_memory() -> int:
     """Return the bytes that the system could give now, swap space included."""
     return int(psutil.virtual_memory().available + psutil.swap_memory().free)
+
+
+def return_freed_memory() -> None:
+    """Let the C library return large blocks to the system as soon as they are free.  Else it keeps
+    gigabytes of a stage, and the next one, or TensorRT, may need all there is.
+    """
+    set_option = getattr(ctypes.CDLL(None), 'mallopt', None)
+    # Not in every C library.
+    if set_option is not None:
+        set_option(_M_MMAP_THRESHOLD, _LARGE)
 
 
 def gigabytes(number: int) -> str:

@@ -1,7 +1,6 @@
 """The stages of a build, which an interrupted build does not repeat."""
 
 from collections.abc import Callable
-import ctypes
 import json
 from pathlib import Path
 import shutil
@@ -10,9 +9,6 @@ from kosmos_ros.engine.base import Report
 from kosmos_ros.engine.directory.manifest import FILE_NAME
 
 PARTIAL = '.partial'
-# See mallopt(3); bytes.
-_M_MMAP_THRESHOLD = -3
-_LARGE = 1 << 20
 # Which stages of an unfinished build are done, and of which build.
 PROGRESS_FILE = 'progress.json'
 
@@ -24,7 +20,6 @@ class BuildStages:
     """
 
     def __init__(self, folder: Path, key: str) -> None:
-        _return_freed_memory()
         self.folder = folder
         self._key = key
         self._done = self._read_done()
@@ -56,13 +51,3 @@ class BuildStages:
             return list(progress['done']) if progress['key'] == self._key else []
         except (OSError, ValueError, KeyError, TypeError):
             return []
-
-
-def _return_freed_memory() -> None:
-    """Let the C library return large blocks to the system as soon as they are free.  Else it keeps
-    gigabytes of a stage, and the next one, or TensorRT, may need all there is.
-    """
-    set_option = getattr(ctypes.CDLL(None), 'mallopt', None)
-    # Not in every C library.
-    if set_option is not None:
-        set_option(_M_MMAP_THRESHOLD, _LARGE)

@@ -13,6 +13,7 @@ from kosmos_ros.engine.building.estimates import (
     check_disk,
     check_memory,
     gigabytes,
+    return_freed_memory,
 )
 from kosmos_ros.engine.directory.directory import (
     DECODER_PLAN,
@@ -99,6 +100,7 @@ def _build(directory: EngineDirectory, target: PlanTarget, key: PlanKey, report:
         'building plans of this model',
         'end other programs, add swap space, or build on another machine with this TensorRT',
     )
+    return_freed_memory()
     with _on_disk(partial):
         partial.mkdir(mode=0o700, exist_ok=True)
         check_owner(partial)
