@@ -9,16 +9,14 @@ from typing import Any, cast
 import numpy as np
 
 from kosmos_ros.engine.answering.prefill import EncodedImage
-from kosmos_ros.engine.base import Image, ImageContext
+from kosmos_ros.engine.base import Image
 from kosmos_ros.engine.kosmos2 import Kosmos2Engine
 from kosmos_ros.engine.runners.runner import Runner
-from kosmos_ros.model.tasks import Ask, Task
 
 # Runs in which kernels may be compiled and graphs captured.
 _WARM_UPS = 2
 # Fewer would say nothing, whatever time they take.
 _LEAST_RUNS = 5
-_ANSWER_TOKENS = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,29 +63,3 @@ def see(engine: Kosmos2Engine, runner: Runner, image: Image) -> None:
     encoded = cast(EncodedImage, engine.encode_image(image).encoded)
     # A GPU only notes down what it is to do; to read the result is to wait for it.
     runner.fetch(encoded.embeddings)
-
-
-def timed_tokens(
-    engine: Kosmos2Engine, context: ImageContext, runs: int, most_s: float = math.inf
-) -> Times | None:
-    """Time each token of captions.
-
-    :return: None when the model's captions have no second token.
-    """
-    ask = Ask(Task.CAPTION, max_tokens=_ANSWER_TOKENS)
-    for _ in range(_WARM_UPS):
-        for _ in engine.ask(ask, [context]):
-            continue
-    seconds: list[float] = []
-    end = time.perf_counter() + most_s
-    while True:
-        begin = time.perf_counter()
-        for draft in engine.ask(ask, [context]):
-            # The first token comes with the last piece of the prompt.
-            if draft.tokens > 1:
-                seconds.append(time.perf_counter() - begin)
-            begin = time.perf_counter()
-        if not seconds:
-            return None
-        if len(seconds) >= runs or time.perf_counter() >= end:
-            return Times.of(seconds)

@@ -1,16 +1,18 @@
 """What engines are asked, and how long they take for it."""
 
+import time
 from unittest import mock
 
 import numpy as np
 
 from gpu_check.task import Accelerator, Findings, Task
-from kosmos_ros.engine.base import Image
+from kosmos_ros.engine.base import Image, ImageContext
 from kosmos_ros.engine.directory.directory import REFERENCE_FILE, EngineDirectory
 from kosmos_ros.engine.directory.reference import ReferenceAnswers, self_check
 from kosmos_ros.engine.kosmos2 import Kosmos2Engine
 from kosmos_ros.engine.runners.runner import Runner
-from kosmos_ros.engine.timing import see, timed, timed_tokens
+from kosmos_ros.engine.timing import Times, see, timed
+from kosmos_ros.model import tasks
 
 EXPRESSIONS = (
     'the red mug left of the laptop',
@@ -22,6 +24,9 @@ EXPRESSIONS = (
     'the open door',
     'the bottle nearest to the window',
 )
+# Of captions that are not timed, and tokens of each.
+_WARM_UPS = 2
+_ANSWER_TOKENS = 48
 # What a vocabulary needs for these and for a caption.
 WORDS = tuple(dict.fromkeys(' '.join((*EXPRESSIONS, 'An image of')).split()))
 
@@ -69,6 +74,27 @@ def _time(engine: Kosmos2Engine, runner: Runner, task: Task, findings: Findings)
         ('eight_expressions', lambda: engine.locate(context, EXPRESSIONS)),
     ):
         findings.figure(name, timed(work, task.runs, task.most_s).as_dict())
-    tokens = timed_tokens(engine, context, task.runs, task.most_s)
+    tokens = _timed_tokens(engine, context, task)
     if tokens is not None:
         findings.figure('token', tokens.as_dict())
+
+
+def _timed_tokens(engine: Kosmos2Engine, context: ImageContext, task: Task) -> Times | None:
+    """Time each token of captions; None when the model's captions have no second token."""
+    ask = tasks.Ask(tasks.Task.CAPTION, max_tokens=_ANSWER_TOKENS)
+    for _ in range(_WARM_UPS):
+        for _ in engine.ask(ask, [context]):
+            continue
+    seconds: list[float] = []
+    end = time.perf_counter() + task.most_s
+    while True:
+        begin = time.perf_counter()
+        for draft in engine.ask(ask, [context]):
+            # The first token comes with the last piece of the prompt.
+            if draft.tokens > 1:
+                seconds.append(time.perf_counter() - begin)
+            begin = time.perf_counter()
+        if not seconds:
+            return None
+        if len(seconds) >= task.runs or time.perf_counter() >= end:
+            return Times.of(seconds)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import json
 from pathlib import Path
 
-from engine.tiny import RECIPE
+from engine.tiny import DEEP, RECIPE
 import pytest
 import torch
 
@@ -14,25 +14,11 @@ from gpu_check.check import PARTS, SECONDS, check
 from gpu_check.report import CheckReport, State
 from gpu_check.table import table
 from gpu_check.task import Ended, Findings, Message, Part, Task
-from kosmos_ros.model.config import Kosmos2Config, TextConfig, VisionConfig
 
-CONFIG = Kosmos2Config(
-    text=TextConfig(
-        vocab_size=1100,
-        max_position_embeddings=128,
-        embed_dim=32,
-        layers=2,
-        ffn_dim=64,
-        attention_heads=4,
-    ),
-    vision=VisionConfig(
-        hidden_size=24,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        image_size=42,
-    ),
-    latent_query_num=6,
+CONFIG = replace(
+    DEEP,
+    text=replace(DEEP.text, layers=2, max_position_embeddings=128),
+    vision=replace(DEEP.vision, num_hidden_layers=2),
 )
 QUESTIONS = ('image', 'image_and_expression', 'expression', 'eight_expressions', 'token')
 

@@ -91,8 +91,9 @@ class Flavour:
 class RtxContexts(Contexts):
     """Contexts that compile all kernels for their shapes at once.
 
-    By default the first runs use slower kernels, and the best come in the background: a captured
-    graph would keep the slower ones for ever.  Capturing is left to the static loop.
+    By default the first runs use slower kernels while better ones are compiled in the background,
+    and a graph that is captured then never gets the better ones.  The static loop does all
+    capturing, so TensorRT is told not to.
     """
 
     def __init__(self, engine: Any, compiled: bytes) -> None:

@@ -90,11 +90,8 @@ def _fault_of_rtx() -> str:
             f"{' '.join(found)}, then pip install 'kosmos_ros[rtx]'"
         )
     for name, release in found.items():
-        other = (
-            name.replace('libs', 'bindings')
-            if 'libs' in name
-            else (name.replace('bindings', 'libs'))
-        )
+        package, _, part = name.rpartition('-')
+        other = f'{package}-{"bindings" if part == "libs" else "libs"}'
         if found.get(other) != release:
             return (
                 f'TensorRT for RTX has {name} {release} without {other} of the same version; '

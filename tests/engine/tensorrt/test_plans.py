@@ -182,7 +182,7 @@ def test_compiled_kernels_are_sealed_as_plans_are(files: EngineDirectory, key: P
     assert read_kernels(plans, key, MACHINE) == kernels
     other = replace(MACHINE, gpu=replace(GPU, name='another'))
     assert read_kernels(plans, key, other) == {}
-    # They are a part of the plans for whoever looks at these.
+    # They lie within the folder of the plans, and change nothing about how that is read.
     assert read_plans(files.path, key).contents == PLANS
     assert check_plans(files.path) == stored_plans(files.path)
     (folder,) = (path for path in plans.folder.iterdir() if path.is_dir())
