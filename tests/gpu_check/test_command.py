@@ -44,7 +44,11 @@ def test_a_process_of_its_own(
 def test_what_was_found_before_a_kill_is_kept(task: Task) -> None:
     received: list[Message] = []
     part = Part('x', 'gpu_check.misbehaving:finds_and_hangs', 1)
-    in_own_process(part, task, 3, received.append)
+    # On a busy machine, its process may need longer than this to begin.
+    for limit_s in (3, 30):
+        in_own_process(part, task, limit_s, received.append)
+        if received:
+            break
     assert received[0] == Found('found', 1.0)
 
 
